@@ -1,0 +1,29 @@
+# One compilation of a source file per instruction set.
+#
+# skv_add_isa_variants(<target> <sources...>) adds an OBJECT library per instruction set to
+# <target>. Each sees SKV_ISA=<name> (baseline, avx2, avx512), which the sources use as the name of
+# the namespace that keeps the variants apart; the choice between them is made at run time.
+
+set(SKV_ISA_NAMES baseline)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND NOT "${NODE_ARCH}" MATCHES "arm")
+  list(APPEND SKV_ISA_NAMES avx2 avx512)
+endif()
+set(SKV_ISA_FLAGS_baseline "")
+set(SKV_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
+set(SKV_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c)
+
+function(skv_add_isa_variants target)
+  foreach(isa IN LISTS SKV_ISA_NAMES)
+    set(variant ${target}_${isa})
+    add_library(${variant} OBJECT ${ARGN})
+    skv_configure(${variant})
+    target_compile_options(${variant} PRIVATE ${SKV_ISA_FLAGS_${isa}})
+    target_compile_definitions(${variant} PRIVATE SKV_ISA=${isa})
+    # Baseline comes first: where an inline function of the standard library is emitted in several
+    # variants, the linker keeps the first, and that one must run on every processor.
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${variant}>)
+    # The dispatcher asks which variants were compiled in.
+    string(TOUPPER ${isa} upper)
+    target_compile_definitions(${target} PRIVATE SKV_HAS_ISA_${upper}=1)
+  endforeach()
+endfunction()
