@@ -14,14 +14,14 @@ endif()
 
 skv_add_backend(spindlekv_cuda)
 target_sources(spindlekv_cuda PRIVATE ${SKV_CUDA_SOURCES})
-target_compile_features(spindlekv_cuda PRIVATE cuda_std_20)
+target_link_libraries(spindlekv_cuda PRIVATE skv_core)
 set_target_properties(spindlekv_cuda PROPERTIES
-  CUDA_EXTENSIONS OFF
   CUDA_VISIBILITY_PRESET hidden
   CUDA_RUNTIME_LIBRARY Static)
 
 # --fmad=false: see SKV_FLOAT_FLAGS. Register spills are warnings, and warnings are errors.
-set(skv_nvcc_flags --fmad=false -lineinfo --compress-mode=size -Xptxas=-warn-spills
+# The language level is a flag because CMake 3.25 does not know that nvcc 13 has C++20.
+set(skv_nvcc_flags -std=c++20 --fmad=false -lineinfo --compress-mode=size -Xptxas=-warn-spills
   -Xcompiler=-ffp-contract=off,-Wall,-Wextra)
 if(SPINDLEKV_WERROR)
   list(APPEND skv_nvcc_flags -Werror=all-warnings -Xcompiler=-Werror)

@@ -43,12 +43,11 @@ function(skv_link_hidden target)
   endif()
 endfunction()
 
-# skv_add_backend(<name>): lib<name>.so, a module opened at run time, with core linked in.
+# skv_add_backend(<name>): lib<name>.so, a module opened at run time. The caller links core in.
 function(skv_add_backend name)
   add_library(${name} MODULE)
   skv_configure(${name})
   skv_link_hidden(${name})
-  target_link_libraries(${name} PRIVATE skv_core)
   if(SPINDLEKV_SANITIZE)
     target_link_options(${name} PRIVATE -fsanitize=${SPINDLEKV_SANITIZE})
   elseif(NOT APPLE)
