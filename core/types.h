@@ -58,7 +58,8 @@ typedef enum SkvCodec {
 } SkvCodec;
 
 /* One contiguous run of slots of one KV head, stored by one codec. Pointers are device pointers.
- * Rows are contiguous: row r starts at r * head_dim elements; every pointer is 16-byte aligned. */
+ * Rows are contiguous: row r starts at r * head_dim elements. k and v are 16-byte aligned; the arrays of
+ * one entry a slot are aligned to that entry only (a run may start anywhere in a page). */
 typedef struct SkvRun {
   int32_t codec;     /* SkvCodec */
   int32_t slots;     /* filled slots of the run */
