@@ -32,9 +32,9 @@ Status DeviceMemory::allocate(size_t bytes, void** block, const char* op) {
   while (left > 0 && !until_failure_.compare_exchange_weak(left, left - 1)) {
   }
   if (left == 1) {
-    return error_status(SKV_OUT_OF_MEMORY, op,
-                        "expected %zu bytes of device memory for allocation, got an injected failure",
-                        bytes);
+    return error_status(
+        SKV_OUT_OF_MEMORY, op,
+        "expected %zu bytes of device memory for allocation, got an injected failure", bytes);
   }
   Status status = backend_->allocate(device_, bytes, block);
   if (!is_ok(status)) {

@@ -1,8 +1,8 @@
 // Device memory of one open device: the only place that allocates it, so that everything is counted
 // and an allocation failure can be injected at any point.
 //
-// A DeviceMemory owns its SkvDevice: the device closes when the last shared_ptr to it is gone, which
-// is when the last block, page and handle are. All members may be called from any thread.
+// A DeviceMemory owns its SkvDevice: the device closes when the last shared_ptr to it is gone,
+// which is when the last block, page and handle are. All members may be called from any thread.
 #pragma once
 
 #include <atomic>
@@ -40,7 +40,8 @@ class DeviceMemory {
   // Gives back what allocate returned; `bytes` as it was asked for. NULL is ignored.
   void release(void* block, size_t bytes);
 
-  // The n-th allocation from now (1: the next) fails once with SKV_OUT_OF_MEMORY; 0 switches it off.
+  // The n-th allocation from now (1: the next) fails once with SKV_OUT_OF_MEMORY; 0 switches it
+  // off.
   void fail_allocation(int64_t n);
   Usage usage() const;
 
