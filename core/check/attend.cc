@@ -46,7 +46,8 @@ Status check_attend(const SkvAttendParams& p) {
   }
 
   int64_t most_slots = 0;
-  check_heads(&check, {p.runs, p.n_runs, p.heads, p.kv_heads, p.reindex, &p.rope}, &most_slots);
+  check_heads(&check, {p.dtype, p.runs, p.n_runs, p.heads, p.kv_heads, p.reindex, &p.rope},
+              &most_slots);
 
   if (p.score_mode == SKV_SCORE_NONE) {
     check.require(p.score_sum == nullptr, "score_sum", "NULL (score_mode is 0)", "memory");

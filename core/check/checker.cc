@@ -137,13 +137,15 @@ void Checker::present(const char* param, const void* pointer) {
   require(pointer != nullptr, param, "memory", "NULL");
 }
 
-void Checker::run_pointer(const char* param, const void* pointer) {
+void Checker::aligned(const char* param, const void* pointer, size_t alignment) {
   present(param, pointer);
-  const auto past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(pointer) % kRunAlignment);
+  const size_t past = reinterpret_cast<uintptr_t>(pointer) % alignment;
   if (!ok() || past == 0) return;
+  char expected[kTextBytes];
   char actual[kTextBytes];
-  std::snprintf(actual, sizeof(actual), "one %" PRId64 " bytes past it", past);
-  fail(param, "a 16-byte aligned address", actual);
+  std::snprintf(expected, sizeof(expected), "a %zu-byte aligned address", alignment);
+  std::snprintf(actual, sizeof(actual), "one %zu bytes past it", past);
+  fail(param, expected, actual);
 }
 
 void Checker::rope(const SkvRope& rope, int32_t head_dim) {

@@ -19,8 +19,8 @@ namespace spindlekv {
 inline constexpr int32_t kMinHeadDim = 8;
 inline constexpr int32_t kMaxHeadDim = 512;
 inline constexpr int32_t kHeadDimStep = 8;
-inline constexpr int32_t kMaxGroup = 16;  // query heads per KV head: the bits of a slot's mask
-inline constexpr uintptr_t kRunAlignment = 16;
+inline constexpr int32_t kMaxGroup = 16;     // query heads per KV head: the bits of a slot's mask
+inline constexpr size_t kRowAlignment = 16;  // bytes, of the K and V rows of a run
 inline constexpr int64_t kMaxShortReference = 65536;  // codewords that a 2-byte reference can name
 
 // Bytes of one element; 0 for a value that is no SkvDType.
@@ -61,8 +61,8 @@ class Checker {
   void float_dtype(const char* param, int32_t dtype);
   void head_dim(int32_t head_dim);
   void present(const char* param, const void* pointer);
-  // A pointer of a run: there, and aligned.
-  void run_pointer(const char* param, const void* pointer);
+  // There, and a multiple of `alignment` bytes.
+  void aligned(const char* param, const void* pointer, size_t alignment);
   void rope(const SkvRope& rope, int32_t head_dim);
   // Positions [first, first + count) are int32 and, if a table is given, inside it.
   void positions(const char* param, int64_t first, int64_t count, const SkvRope& rope);

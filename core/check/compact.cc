@@ -38,6 +38,7 @@ Status check_compact(const SkvCompactParams& p) {
     check_codec(&check, item.src);
     check.require(item.dst.codec == item.src.codec, "dst.codec", "the codec of src",
                   item.dst.codec);
+    if (!check.ok()) break;
     if (item.src.codec == SKV_CODEC_CODEBOOK) {
       check.require(item.dst.ref_bytes == item.src.ref_bytes, "dst.ref_bytes", "that of src",
                     item.dst.ref_bytes);
@@ -48,8 +49,8 @@ Status check_compact(const SkvCompactParams& p) {
     check.at_least("dst_slot", item.dst_slot, 0);
     if (item.count <= 0) continue;
     check.present("indices", item.indices);
-    check_run_pointers(&check, item.src, item.count, false);
-    check_run_pointers(&check, item.dst, item.count, false);
+    check_run_pointers(&check, item.src, item.count, dtype_bytes(p.dtype), false);
+    check_run_pointers(&check, item.dst, item.count, dtype_bytes(p.dtype), false);
     if (check.ok()) check_apart(&check, item, p.head_dim, dtype_bytes(p.dtype));
   }
   return check.status();

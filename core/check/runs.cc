@@ -11,26 +11,27 @@ void check_codec(Checker* check, const SkvRun& run) {
   check->require(run.ref_bytes == 2 || run.ref_bytes == 4, "ref_bytes", "2 or 4", run.ref_bytes);
 }
 
-void check_run_pointers(Checker* check, const SkvRun& run, int64_t slots, bool with_codewords) {
+void check_run_pointers(Checker* check, const SkvRun& run, int64_t slots, size_t element_bytes,
+                        bool with_codewords) {
   if (slots <= 0) return;
-  check->run_pointer("positions", run.positions);
-  if (run.mask != nullptr) check->run_pointer("mask", run.mask);
-  if (run.beta != nullptr) check->run_pointer("beta", run.beta);
+  check->aligned("positions", run.positions, sizeof(int32_t));
+  if (run.mask != nullptr) check->aligned("mask", run.mask, sizeof(uint16_t));
+  if (run.beta != nullptr) check->aligned("beta", run.beta, sizeof(float));
   if (run.codec == SKV_CODEC_RAW) {
-    check->run_pointer("k", run.k);
-    check->run_pointer("v", run.v);
+    check->aligned("k", run.k, kRowAlignment);
+    check->aligned("v", run.v, kRowAlignment);
     return;
   }
-  check->run_pointer("k_ref", run.k_ref);
-  check->run_pointer("v_ref", run.v_ref);
-  check->run_pointer("k_magnitude", run.k_magnitude);
-  check->run_pointer("v_magnitude", run.v_magnitude);
+  check->aligned("k_ref", run.k_ref, static_cast<size_t>(run.ref_bytes));
+  check->aligned("v_ref", run.v_ref, static_cast<size_t>(run.ref_bytes));
+  check->aligned("k_magnitude", run.k_magnitude, element_bytes);
+  check->aligned("v_magnitude", run.v_magnitude, element_bytes);
   if (!with_codewords) return;
   const int64_t most = run.ref_bytes == 2 ? kMaxShortReference : INT32_MAX;
   check->range("k_codewords", run.k_codewords, 1, most);
   check->range("v_codewords", run.v_codewords, 1, most);
-  check->run_pointer("k", run.k);
-  check->run_pointer("v", run.v);
+  check->aligned("k", run.k, kRowAlignment);
+  check->aligned("v", run.v, kRowAlignment);
 }
 
 void check_heads(Checker* check, const HeadRules& rules, int64_t* most_slots) {
@@ -48,13 +49,14 @@ void check_heads(Checker* check, const HeadRules& rules, int64_t* most_slots) {
       const SkvRun& run = rules.runs[head.first_run + r];
       check->enter("heads", h, r);
       check_codec(check, run);
+      if (!check->ok()) return;
       check->at_least("slots", run.slots, 0);
       check->require(run.slot_base == slots, "slot_base", "the number of slots before the run",
                      run.slot_base);
       check->flag("rotated", run.rotated);
       check->require(rules.reindex == 0 || run.rotated == 0, "rotated",
                      "keys before RoPE (reindex turns them by their slot)", "rotated keys");
-      check_run_pointers(check, run, run.slots, true);
+      check_run_pointers(check, run, run.slots, dtype_bytes(rules.dtype), true);
       slots += std::max(run.slots, 0);
     }
     check->enter("heads", h);

@@ -11,9 +11,11 @@ void check_codec(Checker* check, const SkvRun& run);
 
 // The pointers that `slots` slots of the run's codec need. `with_codewords`: also its K and V
 // codewords (a codebook run whose slots are only moved does not touch them).
-void check_run_pointers(Checker* check, const SkvRun& run, int64_t slots, bool with_codewords);
+void check_run_pointers(Checker* check, const SkvRun& run, int64_t slots, size_t element_bytes,
+                        bool with_codewords);
 
 struct HeadRules {
+  int32_t dtype;  // of K and V
   const SkvRun* runs;
   int32_t n_runs;
   const SkvHead* heads;

@@ -26,7 +26,8 @@ Status check_window_scores(const SkvWindowScoresParams& p) {
   check.row_stride("q_stride_head", p.q_stride_head, query_heads, p.head_dim);
 
   int64_t most_slots = 0;
-  check_heads(&check, {p.runs, p.n_runs, p.heads, p.kv_heads, p.reindex, &p.rope}, &most_slots);
+  check_heads(&check, {p.dtype, p.runs, p.n_runs, p.heads, p.kv_heads, p.reindex, &p.rope},
+              &most_slots);
   if (p.sum != nullptr || p.sum_sq != nullptr || p.max != nullptr) {
     check.row_stride("stride", p.stride, query_heads, most_slots);
   }
