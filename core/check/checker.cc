@@ -26,7 +26,7 @@ Range address_range(const Block& block) {
 
 }  // namespace
 
-size_t dtype_bytes(int32_t dtype) {
+size_t bytes_of(int32_t dtype) {
   switch (dtype) {
     case SKV_F32:
     case SKV_I32:

@@ -24,7 +24,7 @@ inline constexpr size_t kRowAlignment = 16;  // bytes, of the K and V rows of a 
 inline constexpr int64_t kMaxShortReference = 65536;  // codewords that a 2-byte reference can name
 
 // Bytes of one element; 0 for a value that is no SkvDType.
-size_t dtype_bytes(int32_t dtype);
+size_t bytes_of(int32_t dtype);
 const char* dtype_name(int32_t dtype);
 
 // Where the elements of a [outer, inner, row] block of memory lie: strides and sizes in elements.
