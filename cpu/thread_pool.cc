@@ -1,0 +1,113 @@
+// Jobs live on the stack of their callers and hang in a list; workers help the oldest one that still has
+// tasks to give. A caller runs tasks itself until none is left, then waits for the helpers inside its job.
+#include "cpu/thread_pool.h"
+
+#include <system_error>
+
+#if defined(__linux__) || defined(__APPLE__)
+#include <pthread.h>
+#include <signal.h>
+#endif
+
+namespace spindlekv::cpu {
+
+ThreadPool::~ThreadPool() { stop(); }
+
+Status ThreadPool::start(int lanes) {
+#if defined(__linux__) || defined(__APPLE__)
+  // Signals belong to the threads of the host process.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+#endif
+  Status status = ok_status();
+  try {
+    workers_.reserve(static_cast<size_t>(lanes));
+    for (int lane = 1; lane < lanes; ++lane) workers_.emplace_back([this, lane] { work(lane); });
+  } catch (const std::system_error& error) {
+    status = error_status(SKV_OUT_OF_MEMORY, "open", "expected to start %d threads, got: %s", lanes - 1,
+                          error.what());
+    status.native_code = error.code().value();
+  }
+#if defined(__linux__) || defined(__APPLE__)
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+#endif
+  if (!is_ok(status)) stop();
+  return status;
+}
+
+void ThreadPool::stop() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  has_work_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
+}
+
+void ThreadPool::drain(Job& job, int lane) {
+  for (;;) {
+    const int64_t index = job.taken.fetch_add(1, std::memory_order_relaxed);
+    if (index >= job.count) return;
+    job.invoke(job.context, index, lane);
+  }
+}
+
+void ThreadPool::run(int64_t count, Invoke invoke, const void* context) {
+  if (count <= 0) return;
+  if (count == 1 || workers_.empty()) {
+    for (int64_t index = 0; index < count; ++index) invoke(context, index, 0);
+    return;
+  }
+
+  Job job{invoke, context, count};
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    Job** tail = &jobs_;
+    while (*tail != nullptr) tail = &(*tail)->next;
+    *tail = &job;
+  }
+  const int64_t wanted = count - 1;
+  if (wanted >= static_cast<int64_t>(workers_.size())) {
+    has_work_.notify_all();
+  } else {
+    for (int64_t i = 0; i < wanted; ++i) has_work_.notify_one();
+  }
+
+  drain(job, 0);
+
+  // No task is left, so nobody new joins; once unlinked and without helpers the job may go out of scope.
+  // The mutex also makes what the helpers wrote visible here.
+  std::unique_lock<std::mutex> lock(mutex_);
+  Job** link = &jobs_;
+  while (*link != &job) link = &(*link)->next;
+  *link = job.next;
+  helper_left_.wait(lock, [&job] { return job.helpers == 0; });
+}
+
+ThreadPool::Job* ThreadPool::find_open_job() {
+  for (Job* job = jobs_; job != nullptr; job = job->next) {
+    if (job->taken.load(std::memory_order_relaxed) < job->count) return job;
+  }
+  return nullptr;
+}
+
+void ThreadPool::work(int lane) {
+#if defined(__linux__)
+  pthread_setname_np(pthread_self(), "spindlekv-cpu");
+#endif
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    Job* job = nullptr;
+    has_work_.wait(lock, [&] { return stopping_ || (job = find_open_job()) != nullptr; });
+    if (job == nullptr) return;  // stopping
+    ++job->helpers;
+    lock.unlock();
+    drain(*job, lane);
+    lock.lock();
+    if (--job->helpers == 0) helper_left_.notify_all();
+  }
+}
+
+}  // namespace spindlekv::cpu
