@@ -4,6 +4,9 @@
 # fuse or reorder float operations: a fused multiply-add is written as one in the source.
 set(SKV_FLOAT_FLAGS -ffp-contract=off)
 
+# What a module takes from core/ without using it is left out at link time.
+set(SKV_SECTION_FLAGS -ffunction-sections -fdata-sections)
+
 set(SKV_WARNING_FLAGS -Wall -Wextra)
 if(SPINDLEKV_WERROR)
   list(APPEND SKV_WARNING_FLAGS -Werror)
@@ -28,7 +31,7 @@ function(skv_configure target)
   # Includes are written from the repository root.
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_compile_options(${target} PRIVATE
-    "$<$<COMPILE_LANGUAGE:CXX>:${SKV_FLOAT_FLAGS};${SKV_WARNING_FLAGS}>")
+    "$<$<COMPILE_LANGUAGE:CXX>:${SKV_FLOAT_FLAGS};${SKV_SECTION_FLAGS};${SKV_WARNING_FLAGS}>")
   if(SPINDLEKV_SANITIZE)
     target_compile_options(${target} PRIVATE
       "$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${SPINDLEKV_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1>")
@@ -39,7 +42,7 @@ endfunction()
 # --exclude-libs hundreds of libstdc++ symbols would.
 function(skv_link_hidden target)
   if(NOT APPLE)
-    target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL)
+    target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL -Wl,--gc-sections)
   endif()
 endfunction()
 
