@@ -1,0 +1,87 @@
+// Reading the slots of a head as dense rows, in the arithmetic asked for: exact (float64) or float32.
+import { fround } from "./float32.ts";
+import { rotateRow, rotateRowTwin } from "./rope.ts";
+import type { HeadValues, QueryValues, RunValues } from "./types.ts";
+
+/** A slot of a head: its run and its index inside the run. */
+export interface SlotPlace {
+  readonly run: RunValues;
+  readonly local: number;
+  readonly index: number;
+}
+
+export function slotPlaces(head: HeadValues): SlotPlace[] {
+  const places: SlotPlace[] = [];
+  for (const run of head) {
+    for (let local = 0; local < run.slots; local++)
+      places.push({ run, local, index: places.length });
+  }
+  return places;
+}
+
+/** Row of keys or values: magnitude times codeword, or the raw row. */
+export function rowOf(
+  place: SlotPlace,
+  part: "k" | "v",
+  headDim: number,
+  round: (x: number) => number,
+): number[] {
+  const { run, local } = place;
+  const rows = run[part];
+  const refs = part === "k" ? run.kRef : run.vRef;
+  const magnitudes = part === "k" ? run.kMagnitude : run.vMagnitude;
+  const row: number[] = [];
+  for (let d = 0; d < headDim; d++) {
+    row.push(
+      run.codec === "raw"
+        ? rows[local * headDim + d]
+        : round(magnitudes![local] * rows[refs![local] * headDim + d]),
+    );
+  }
+  return row;
+}
+
+/** Key of a slot as attention sees it (k'), exactly or in float32. */
+export function keyOf(place: SlotPlace, values: QueryValues, arithmetic: "f64" | "f32"): number[] {
+  const round = arithmetic === "f32" ? fround : (x: number) => x;
+  const row = rowOf(place, "k", values.headDim, round);
+  if (values.rope === undefined || place.run.rotated) return row;
+  const position = values.reindex ? place.index : place.run.positions[place.local];
+  return arithmetic === "f32"
+    ? rotateRowTwin(row, position, values.rope)
+    : rotateRow(row, position, values.rope);
+}
+
+/** Query t of query head h as attention sees it (q'). */
+export function queryOf(
+  values: QueryValues,
+  head: number,
+  query: number,
+  arithmetic: "f64" | "f32",
+): number[] {
+  const { headDim, queries, q } = values;
+  const start = (head * queries + query) * headDim;
+  const row = Array.from(q.subarray(start, start + headDim));
+  if (values.rope === undefined) return row;
+  const position = values.ropeQueryPosition + query;
+  return arithmetic === "f32"
+    ? rotateRowTwin(row, position, values.rope)
+    : rotateRow(row, position, values.rope);
+}
+
+/** Whether query t of a query head may look at a slot. */
+export function isVisible(
+  place: SlotPlace,
+  values: QueryValues,
+  queryHead: number,
+  query: number,
+): boolean {
+  const bit = queryHead % values.group;
+  if (place.run.mask !== undefined && ((place.run.mask[place.local] >> bit) & 1) === 0)
+    return false;
+  return !values.causal || place.run.positions[place.local] <= values.queryPosition + query;
+}
+
+export function betaOf(place: SlotPlace): number {
+  return place.run.beta === undefined ? 0 : place.run.beta[place.local];
+}
