@@ -271,6 +271,12 @@ cudaError_t cudaFreeHost(void* memory) {
   return keep(cudaSuccess);
 }
 
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void*) {
+  std::memset(attributes, 0, sizeof(*attributes));
+  attributes->type = cudaMemoryTypeUnregistered;
+  return keep(cudaSuccess);
+}
+
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   Allocations& all = allocations();
   const std::lock_guard<std::mutex> lock(all.mutex);

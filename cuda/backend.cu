@@ -1,0 +1,326 @@
+// The CUDA backend's function table (and, built for the host, the SIMT test backend's).
+//
+// Between the table and the ops stands one wrapper, the same for all: it makes the device current,
+// checks that it is not lost, checks the parameters (core/check.h) and the workspace, and turns
+// what the standard library may throw into a Status. Loading the library touches no driver.
+#include "core/backend.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "core/check.h"
+#include "cuda/common/device.h"
+#include "cuda/common/entries.h"
+#include "cuda/common/status.h"
+
+namespace spindlekv::cuda {
+namespace {
+
+#if defined(SKV_SIMT)
+constexpr const char* kBackendName = "simt";
+#else
+constexpr const char* kBackendName = "cuda";
+#endif
+
+// Oldest driver branch that runs this runtime (CUDA release notes, "minor version compatibility").
+constexpr int kNeededDriver = CUDART_VERSION >= 13000 ? 580 : 525;
+constexpr int kLeastComputeCapability = 80;
+
+Status missing(const char* op, const char* what) {
+  return error_status(SKV_ARGUMENT, op, "expected a pointer for %s, got null", what);
+}
+
+// Runs a body; nothing thrown leaves the library.
+template <class Body>
+Status contain(const char* op, const Body& body) noexcept {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return error_status(SKV_OUT_OF_MEMORY, op, "expected room for the op's bookkeeping, got none");
+  } catch (...) {
+    return error_status(SKV_INTERNAL, op, "expected no exception, got one");
+  }
+}
+
+Status make_current(const char* op, SkvDevice* device) {
+  if (device == nullptr) return missing(op, "device");
+  const cudaError_t error = cudaSetDevice(device->ordinal);
+  if (error != cudaSuccess) return status_from_cuda(op, error, "making the device current");
+  return check_device_alive(op);
+}
+
+// --- devices -----------------------------------------------------------------------------------
+
+Status no_device(cudaError_t error) {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
+  Status status;
+  if (error == cudaErrorInsufficientDriver && driver == 0) {
+    status = error_status(SKV_NO_DEVICE, "open_device",
+                          "expected an NVIDIA driver (%d or newer, for CUDA %d.%d), got none",
+                          kNeededDriver, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+  } else if (error == cudaErrorInsufficientDriver) {
+    status = error_status(SKV_NO_DEVICE, "open_device",
+                          "expected NVIDIA driver %d or newer (CUDA %d.%d), got one for CUDA %d.%d",
+                          kNeededDriver, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10,
+                          driver / 1000, driver % 1000 / 10);
+  } else {
+    status = error_status(SKV_NO_DEVICE, "open_device", "expected a CUDA device, got none: %s",
+                          cudaGetErrorString(error));
+  }
+  status.native_code = error;
+  cudaGetLastError();
+  return status;
+}
+
+Status device_count(int32_t* count) {
+  if (count == nullptr) return missing("device_count", "count");
+  int found = 0;
+  const cudaError_t error = cudaGetDeviceCount(&found);
+  *count = error == cudaSuccess ? found : 0;
+  if (error != cudaSuccess) return no_device(error);
+  if (found == 0) return no_device(cudaErrorNoDevice);
+  return ok_status();
+}
+
+Status read_attribute(int ordinal, cudaDeviceAttr attribute, int* value) {
+  return status_from_cuda("open_device", cudaDeviceGetAttribute(value, attribute, ordinal),
+                          "reading a device attribute");
+}
+
+Status read_properties(SkvDevice& device) {
+  int major = 0;
+  int minor = 0;
+  int sm_count = 0;
+  int shared_bytes = 0;
+  const int ordinal = device.ordinal;
+  SKV_RETURN_IF_ERROR(read_attribute(ordinal, cudaDevAttrComputeCapabilityMajor, &major));
+  SKV_RETURN_IF_ERROR(read_attribute(ordinal, cudaDevAttrComputeCapabilityMinor, &minor));
+  SKV_RETURN_IF_ERROR(read_attribute(ordinal, cudaDevAttrMultiProcessorCount, &sm_count));
+  SKV_RETURN_IF_ERROR(
+      read_attribute(ordinal, cudaDevAttrMaxSharedMemoryPerBlockOptin, &shared_bytes));
+  device.compute_capability = 10 * major + minor;
+  device.sm_count = sm_count;
+  device.shared_bytes_optin = static_cast<size_t>(shared_bytes);
+  if (device.compute_capability < kLeastComputeCapability) {
+    return error_status(SKV_NO_DEVICE, "open_device",
+                        "expected compute capability 8.0 or newer for cuda:%d, got %d.%d", ordinal,
+                        major, minor);
+  }
+  return ok_status();
+}
+
+Status open_device(int32_t ordinal, int32_t, SkvDevice** device) {
+  if (device == nullptr) return missing("open_device", "device");
+  *device = nullptr;
+  int32_t count = 0;
+  SKV_RETURN_IF_ERROR(device_count(&count));
+  if (ordinal < 0 || ordinal >= count) {
+    return error_status(SKV_NO_DEVICE, "open_device", "expected 0..%d for ordinal, got %d",
+                        count - 1, ordinal);
+  }
+  return contain("open_device", [&]() -> Status {
+    SkvDevice opened;
+    opened.ordinal = ordinal;
+    SKV_RETURN_IF_ERROR(make_current("open_device", &opened));
+    SKV_RETURN_IF_ERROR(read_properties(opened));
+    *device = new SkvDevice(opened);
+    return ok_status();
+  });
+}
+
+void close_device(SkvDevice* device) { delete device; }
+
+Status describe_device(SkvDevice* device, SkvDeviceInfo* info) {
+  SKV_RETURN_IF_ERROR(make_current("describe", device));
+  if (info == nullptr) return missing("describe", "info");
+  std::memset(info, 0, sizeof(*info));
+  cudaDeviceProp properties;
+  const cudaError_t read = cudaGetDeviceProperties(&properties, device->ordinal);
+  if (read != cudaSuccess) return status_from_cuda("describe", read);
+  int driver = 0;
+  SKV_RETURN_IF_ERROR(status_from_cuda("describe", cudaDriverGetVersion(&driver)));
+  size_t free_bytes = 0;
+  size_t total_bytes = 0;
+  SKV_RETURN_IF_ERROR(status_from_cuda("describe", cudaMemGetInfo(&free_bytes, &total_bytes)));
+  std::snprintf(info->name, sizeof(info->name), "%.127s", properties.name);
+  std::snprintf(info->detail, sizeof(info->detail), "compute capability %d.%d, driver CUDA %d.%d",
+                device->compute_capability / 10, device->compute_capability % 10, driver / 1000,
+                driver % 1000 / 10);
+  info->memory_total = static_cast<int64_t>(total_bytes);
+  info->memory_free = static_cast<int64_t>(free_bytes);
+  info->threads = device->sm_count;
+  return ok_status();
+}
+
+// --- memory and streams ------------------------------------------------------------------------
+
+Status allocate(SkvDevice* device, size_t bytes, void** memory) {
+  SKV_RETURN_IF_ERROR(make_current("allocate", device));
+  if (memory == nullptr) return missing("allocate", "memory");
+  *memory = nullptr;
+  if (bytes == 0) return ok_status();
+  const cudaError_t error = cudaMalloc(memory, bytes);
+  if (error != cudaErrorMemoryAllocation) return status_from_cuda("allocate", error);
+  cudaGetLastError();
+  size_t free_bytes = 0;
+  size_t total_bytes = 0;
+  SKV_RETURN_IF_ERROR(status_from_cuda("allocate", cudaMemGetInfo(&free_bytes, &total_bytes)));
+  Status status =
+      error_status(SKV_OUT_OF_MEMORY, "allocate",
+                   "expected %zu bytes of device memory, got %zu free", bytes, free_bytes);
+  status.native_code = error;
+  return status;
+}
+
+// Nothing can be told from here: memory of a lost device goes with its context.
+void release(SkvDevice* device, void* memory) {
+  if (device == nullptr || memory == nullptr) return;
+  if (cudaSetDevice(device->ordinal) == cudaSuccess) cudaFree(memory);
+  cudaGetLastError();
+}
+
+Status copy(SkvDevice* device, void* dst, const void* src, size_t bytes, int32_t kind,
+            void* stream) {
+  SKV_RETURN_IF_ERROR(make_current("copy", device));
+  if (bytes == 0) return ok_status();
+  if (dst == nullptr) return missing("copy", "dst");
+  if (src == nullptr) return missing("copy", "src");
+  const auto cuda_stream = static_cast<cudaStream_t>(stream);
+  switch (kind) {
+    case SKV_COPY_TO_DEVICE:
+      return copy_to_device("copy", cuda_stream, dst, src, bytes);
+    case SKV_COPY_TO_HOST:
+      return copy_to_host("copy", cuda_stream, dst, src, bytes);
+    case SKV_COPY_ON_DEVICE:
+      return status_from_cuda(
+          "copy", cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, cuda_stream));
+    default:
+      return error_status(SKV_ARGUMENT, "copy", "expected 0..2 for kind, got %d", kind);
+  }
+}
+
+Status fill(SkvDevice* device, void* dst, int32_t byte_value, size_t bytes, void* stream) {
+  SKV_RETURN_IF_ERROR(make_current("fill", device));
+  if (bytes == 0) return ok_status();
+  if (dst == nullptr) return missing("fill", "dst");
+  return fill_device("fill", static_cast<cudaStream_t>(stream), dst, byte_value, bytes);
+}
+
+Status create_stream(SkvDevice* device, void** stream) {
+  SKV_RETURN_IF_ERROR(make_current("create_stream", device));
+  if (stream == nullptr) return missing("create_stream", "stream");
+  *stream = nullptr;
+  cudaStream_t created = nullptr;
+  SKV_RETURN_IF_ERROR(status_from_cuda("create_stream",
+                                       cudaStreamCreateWithFlags(&created, cudaStreamNonBlocking)));
+  *stream = created;
+  return ok_status();
+}
+
+void destroy_stream(SkvDevice* device, void* stream) {
+  if (device == nullptr || stream == nullptr) return;
+  if (cudaSetDevice(device->ordinal) == cudaSuccess) {
+    cudaStreamDestroy(static_cast<cudaStream_t>(stream));
+  }
+  cudaGetLastError();
+}
+
+Status synchronize(SkvDevice* device, void* stream) {
+  SKV_RETURN_IF_ERROR(make_current("synchronize", device));
+  return status_from_cuda("synchronize", cudaStreamSynchronize(static_cast<cudaStream_t>(stream)));
+}
+
+// --- ops ---------------------------------------------------------------------------------------
+
+Status check_workspace(const char* op, const SkvExec& exec, size_t needed) {
+  if (needed == 0) return ok_status();
+  if (exec.workspace == nullptr || exec.workspace_bytes < needed) {
+    return error_status(SKV_ARGUMENT, op, "expected at least %zu bytes for workspace, got %zu",
+                        needed, exec.workspace == nullptr ? size_t{0} : exec.workspace_bytes);
+  }
+  if (reinterpret_cast<uintptr_t>(exec.workspace) % kAllocationAlignment != 0) {
+    return error_status(SKV_ARGUMENT, op, "expected %zu-byte alignment for workspace, got %p",
+                        kAllocationAlignment, exec.workspace);
+  }
+  return ok_status();
+}
+
+#define SKV_CUDA_WRAPPER(name, Stem)                                                           \
+  Status run_##name(SkvDevice* device, const SkvExec* exec, const Skv##Stem##Params* params) { \
+    SKV_RETURN_IF_ERROR(make_current(#name, device));                                          \
+    if (exec == nullptr) return missing(#name, "exec");                                        \
+    if (params == nullptr) return missing(#name, "params");                                    \
+    return contain(#name, [&]() -> Status {                                                    \
+      SKV_RETURN_IF_ERROR(check_##name(*params));                                              \
+      SKV_RETURN_IF_ERROR(check_workspace(#name, *exec, name##_workspace(*device, *params)));  \
+      return name(*device, *exec, *params);                                                    \
+    });                                                                                        \
+  }                                                                                            \
+  Status size_##name(SkvDevice* device, const void* params, size_t* bytes) {                   \
+    return contain(#name, [&]() -> Status {                                                    \
+      const auto& typed = *static_cast<const Skv##Stem##Params*>(params);                      \
+      SKV_RETURN_IF_ERROR(check_##name(typed));                                                \
+      *bytes = name##_workspace(*device, typed);                                               \
+      return ok_status();                                                                      \
+    });                                                                                        \
+  }
+SKV_OPS(SKV_CUDA_WRAPPER)
+#undef SKV_CUDA_WRAPPER
+
+Status workspace_bytes(SkvDevice* device, int32_t op, const void* params, size_t* bytes) {
+  if (device == nullptr) return missing("workspace_bytes", "device");
+  if (params == nullptr) return missing("workspace_bytes", "params");
+  if (bytes == nullptr) return missing("workspace_bytes", "bytes");
+  using Size = Status (*)(SkvDevice*, const void*, size_t*);
+#define SKV_CUDA_SIZE(name, Stem) size_##name,
+  static constexpr Size kSizes[] = {SKV_OPS(SKV_CUDA_SIZE)};
+#undef SKV_CUDA_SIZE
+  if (op < 0 || op >= SKV_OP_COUNT) {
+    return error_status(SKV_ARGUMENT, "workspace_bytes", "expected 0..%d for op, got %d",
+                        SKV_OP_COUNT - 1, op);
+  }
+  return kSizes[op](device, params, bytes);
+}
+
+// Every op runs for all of the contract's dtypes and head dims.
+int32_t supports(SkvDevice*, int32_t op, int32_t dtype, int32_t head_dim) {
+  if (op < 0 || op >= SKV_OP_COUNT) return 0;
+  if (dtype != SKV_F32 && dtype != SKV_F16 && dtype != SKV_BF16) return 0;
+  return head_dim == 0 || (head_dim >= 8 && head_dim <= 512 && head_dim % 8 == 0);
+}
+
+constexpr SkvBackend make_backend() {
+  SkvBackend backend{};
+  backend.abi_version = SKV_ABI_VERSION;
+  backend.struct_bytes = sizeof(SkvBackend);
+  backend.name = kBackendName;
+  backend.device_count = device_count;
+  backend.open = open_device;
+  backend.close = close_device;
+  backend.describe = describe_device;
+  backend.allocate = allocate;
+  backend.release = release;
+  backend.copy = copy;
+  backend.fill = fill;
+  backend.create_stream = create_stream;
+  backend.destroy_stream = destroy_stream;
+  backend.synchronize = synchronize;
+  backend.supports = supports;
+  backend.workspace_bytes = workspace_bytes;
+#define SKV_CUDA_MEMBER(name, Stem) backend.name = run_##name;
+  SKV_OPS(SKV_CUDA_MEMBER)
+#undef SKV_CUDA_MEMBER
+  return backend;
+}
+
+constexpr SkvBackend kBackend = make_backend();
+
+}  // namespace
+}  // namespace spindlekv::cuda
+
+extern "C" __attribute__((visibility("default"))) const SkvBackend* spindlekv_backend(void) {
+  return &spindlekv::cuda::kBackend;
+}
