@@ -1,0 +1,72 @@
+// One thread's way to run ops on a device: keeps the workspace they ask for, and copies.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/memory.h"
+#include "core/status.h"
+
+namespace spindlekv {
+
+class OpRunner {
+ public:
+  explicit OpRunner(std::shared_ptr<DeviceMemory> memory) : memory_(std::move(memory)) {}
+
+  // While set, long ops poll it and return SKV_ABORTED once it is non-zero.
+  void set_cancel(const volatile int32_t* cancel) { cancel_ = cancel; }
+  bool cancelled() const { return cancel_ != nullptr && *cancel_ != 0; }
+  const std::shared_ptr<DeviceMemory>& memory() const { return memory_; }
+
+#define SKV_RUNNER_MEMBER(name, Stem)                                            \
+  Status name(const Skv##Stem##Params& params) {                                 \
+    SKV_RETURN_IF_ERROR(reserve(SKV_OP_##name, &params));                        \
+    const SkvExec exec{nullptr, workspace_.data(), workspace_.bytes(), cancel_}; \
+    return memory_->backend()->name(memory_->device(), &exec, &params);          \
+  }
+  SKV_OPS(SKV_RUNNER_MEMBER)
+#undef SKV_RUNNER_MEMBER
+
+  Status copy(void* dst, const void* src, size_t bytes, SkvCopyKind kind) {
+    if (bytes == 0) return ok_status();
+    return memory_->backend()->copy(memory_->device(), dst, src, bytes, kind, nullptr);
+  }
+  Status fill(void* dst, int32_t byte_value, size_t bytes) {
+    if (bytes == 0) return ok_status();
+    return memory_->backend()->fill(memory_->device(), dst, byte_value, bytes, nullptr);
+  }
+  Status synchronize() { return memory_->backend()->synchronize(memory_->device(), nullptr); }
+
+  // Reads `count` elements to the host and waits for them.
+  template <typename T>
+  Status download(const T* src, size_t count, std::vector<T>* dst) {
+    dst->resize(count);
+    SKV_RETURN_IF_ERROR(copy(dst->data(), src, count * sizeof(T), SKV_COPY_TO_HOST));
+    return synchronize();
+  }
+  template <typename T>
+  Status upload(T* dst, const std::vector<T>& src) {
+    return copy(dst, src.data(), src.size() * sizeof(T), SKV_COPY_TO_DEVICE);
+  }
+  Status allocate(size_t bytes, MemoryBlock* block) {
+    return MemoryBlock::allocate(memory_, bytes, block, "cache");
+  }
+
+ private:
+  Status reserve(int32_t op, const void* params) {
+    size_t bytes = 0;
+    SKV_RETURN_IF_ERROR(
+        memory_->backend()->workspace_bytes(memory_->device(), op, params, &bytes));
+    if (bytes <= workspace_.bytes()) return ok_status();
+    return MemoryBlock::allocate(memory_, bytes + bytes / 4, &workspace_, "workspace");
+  }
+
+  std::shared_ptr<DeviceMemory> memory_;
+  MemoryBlock workspace_;
+  const volatile int32_t* cancel_ = nullptr;
+};
+
+}  // namespace spindlekv

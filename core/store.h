@@ -1,0 +1,163 @@
+// The slots of one sequence: for every layer and KV head a list of segments, with append, attention and
+// trimming over them. Bookkeeping only: the numbers are made by the backend's ops.
+//
+// Not thread-safe: one owner drives a store; the binding sees to it that a store under rewrite (core/draft.h)
+// is not touched. Every call either succeeds or leaves the store as it was.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/op_runner.h"
+#include "core/rope_table.h"
+#include "core/segment.h"
+
+namespace spindlekv {
+
+// A grow-only table of RoPE angles on the device, shared by a store and its forks.
+class SharedRopeTable {
+ public:
+  explicit SharedRopeTable(const RopeSpec& spec) : spec_(spec) {}
+  // Makes positions [0, positions) readable and describes them.
+  Status reach(OpRunner& run, int64_t positions, SkvRope* rope);
+  const RopeSpec& spec() const { return spec_; }
+
+ private:
+  RopeSpec spec_;
+  MemoryBlock table_;
+  int64_t positions_ = 0;
+};
+
+struct StoreConfig {
+  int32_t layers = 0;
+  int32_t kv_heads = 0;
+  int32_t group = 1;
+  int32_t head_dim = 0;
+  int32_t dtype = SKV_F16;
+  int32_t page_slots = 64;      // slots an append page holds
+  bool has_rope = false;        // keys and queries come before RoPE
+  bool rotate_keys = false;     // keys are stored after RoPE (needs has_rope)
+  bool reindex = false;         // keys turn by their slot index, queries by the cache length
+  int32_t record_queries = 0;   // last query rows kept per layer for window_scores
+};
+
+// Rows somewhere on the device: [heads, tokens, D].
+struct RowView {
+  void* data = nullptr;
+  int32_t dtype = SKV_F32;
+  int64_t stride_head = 0;   // elements
+  int64_t stride_token = 0;
+};
+
+struct AttendRequest {
+  RowView q;
+  RowView out;
+  int32_t queries = 0;
+  float scale = 0.0f;
+  float* score_sum = nullptr;
+  int64_t score_stride = 0;
+  int32_t score_mode = SKV_SCORE_NONE;
+};
+
+// Tokens move from the raw tail into the last codebook segment when `interval` of them lie behind the
+// `recent` ones (SpindleKV's insertion at decode).
+struct InsertPolicy {
+  int32_t recent = 0;
+  int32_t interval = 0;  // 0: never
+  float theta_k = 0.0f;
+  float theta_v = 0.0f;
+};
+
+// Keeps the first `sinks` and the last `recent` slots: every append first makes room for what it brings.
+struct TrimPolicy {
+  int32_t sinks = 0;
+  int32_t recent = -1;  // < 0: never
+};
+
+class Draft;
+
+class Store {
+ public:
+  Store(const StoreConfig& config, std::shared_ptr<PagePool> pool,
+        std::shared_ptr<SharedRopeTable> rope);
+
+  const StoreConfig& config() const { return config_; }
+  PagePool& pool() const { return *pool_; }
+
+  // K, V: [kv_heads, tokens, D]. Trims before and inserts after, as the policies say.
+  Status append(OpRunner& run, int32_t layer, const RowView& k, const RowView& v, int32_t tokens);
+  // The queries are those of the last `queries` appended tokens.
+  Status attend(OpRunner& run, int32_t layer, const AttendRequest& request);
+  // Column statistics of the last `window` recorded queries; `params` brings norm and outputs.
+  Status window_scores(OpRunner& run, int32_t layer, int32_t window, SkvWindowScoresParams params);
+  Status trim(OpRunner& run, int32_t layer, const TrimPolicy& policy);
+  Status insert(OpRunner& run, int32_t layer, int32_t count, float theta_k, float theta_v);
+  // Contiguous copies of a head's raw slots behind its encoded ones: k, v [slots, D], keys before RoPE.
+  Status gather_raw(OpRunner& run, const HeadSegments& head, int32_t first_segment, SkvRun* run_out,
+                    MemoryBlock* block) const;
+
+  std::shared_ptr<Store> fork() const;
+  void set_policies(const InsertPolicy& insert, const TrimPolicy& trim);
+  // Storage of keys appended from now on; existing segments keep theirs.
+  void set_key_storage(bool rotate_keys, bool reindex);
+  void set_record_queries(int32_t rows);
+
+  const HeadSegments& head(int32_t layer, int32_t kv_head) const;
+  int32_t next_position(int32_t layer) const { return layers_[index(layer)].next_position; }
+  int32_t recorded_queries(int32_t layer) const;
+  ByteParts bytes(int32_t layer) const;
+  int64_t recorded_query_bytes() const;
+  // Every stored byte and number, for comparing two states.
+  Status snapshot(OpRunner& run, std::vector<uint8_t>* out) const;
+
+ private:
+  friend class Draft;
+
+  // The last rows of the queries, oldest first, starting at row `first` of a buffer of 2 * record_queries rows.
+  struct QueryLog {
+    std::shared_ptr<MemoryBlock> rows;  // [Hq, 2 * capacity, D]; shared with forks until written
+    int32_t dtype = SKV_F32;
+    int32_t capacity = 0;
+    int32_t first = 0;
+    int32_t count = 0;
+    int32_t end_position = 0;  // position after the newest row
+  };
+
+  struct Layer {
+    std::vector<HeadSegments> heads;
+    int32_t next_position = 0;
+    QueryLog queries;
+    bool tables_stale = true;
+    std::vector<SkvRun> runs;
+    std::vector<SkvHead> head_table;
+  };
+
+  static size_t index(int32_t value) { return static_cast<size_t>(value); }
+  Layer& layer_at(int32_t layer) { return layers_[index(layer)]; }
+  size_t row_bytes() const { return dtype_bytes(config_.dtype) * index(config_.head_dim); }
+  Status append_rows(OpRunner& run, Layer& layer, const RowView& k, const RowView& v,
+                     int32_t tokens);
+  Status append_with_policies(OpRunner& run, int32_t layer, const RowView& k, const RowView& v,
+                              int32_t tokens);
+  void refresh_tables(Layer& layer) const;
+  Status rope_for(OpRunner& run, const Layer& layer, SkvRope* rope) const;
+  Status new_segment(const SegmentShape& shape, Segment* segment) const;
+  Status copy_segment(OpRunner& run, const Segment& source, Segment* copy) const;
+  Status record(OpRunner& run, Layer& layer, const RowView& q, int32_t queries);
+  Status trimmed(OpRunner& run, const HeadSegments& head, const TrimPolicy& policy,
+                 HeadSegments* result) const;
+  Status check_layer(const char* op, int32_t layer) const;
+
+  StoreConfig config_;
+  std::shared_ptr<PagePool> pool_;
+  std::shared_ptr<SharedRopeTable> rope_;
+  InsertPolicy insert_;
+  TrimPolicy trim_;
+  std::vector<Layer> layers_;
+};
+
+// Removes the first `count` slots of a head's segments from `first_segment` on.
+void drop_front(HeadSegments* head, size_t first_segment, int32_t count);
+
+}  // namespace spindlekv
