@@ -1,0 +1,74 @@
+// An open device as JavaScript sees it.
+#pragma once
+
+#include <napi.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "binding/environment.h"
+#include "binding/handle.h"
+#include "binding/job.h"
+#include "core/memory.h"
+#include "core/op_runner.h"
+#include "core/status.h"
+
+namespace spindlekv {
+
+class DeviceState {
+ public:
+  DeviceState(std::shared_ptr<Environment> environment, std::string kind, int32_t ordinal);
+
+  // Device memory of everybody: tensors, pools, workspaces. Set once the device is open.
+  const std::shared_ptr<DeviceMemory>& memory() const { return memory_; }
+  const std::shared_ptr<Environment>& environment() const { return environment_; }
+  const std::string& kind() const { return kind_; }
+  int32_t ordinal() const { return ordinal_; }
+  bool is_disposed() const { return is_disposed_; }
+  // Whether its memory is host memory, which the garbage collector should know about.
+  bool uses_host_memory() const { return kind_ != "cuda"; }
+
+  // Runs ops on the JavaScript thread.
+  OpRunner& runner() { return *runner_; }
+  const std::shared_ptr<JobThread>& jobs() const { return jobs_; }
+
+  // Loads the backend and opens the device; may run on the job thread.
+  Status open(int32_t threads, std::string* detail);
+  void dispose(napi_env env);
+
+  // Fails with SKV_DISPOSED or SKV_DEVICE_LOST if the device can do nothing any more.
+  Status check_usable(const char* op) const;
+  // Looks at what the backend returned: a CUDA error after which the device does not even
+  // synchronise makes it lost. Returns `status`. Called on any thread.
+  Status note(const Status& status);
+  // The error that made the device lost, as a JavaScript object, or nullptr.
+  napi_value loss_cause(napi_env env) const;
+
+ private:
+  std::shared_ptr<Environment> environment_;
+  std::string kind_;
+  int32_t ordinal_;
+  std::shared_ptr<DeviceMemory> memory_;
+  std::unique_ptr<OpRunner> runner_;
+  std::shared_ptr<JobThread> jobs_;
+  bool is_disposed_ = false;
+  mutable std::mutex mutex_;
+  bool is_lost_ = false;  // under mutex_
+  Status first_failure_ = ok_status();
+};
+
+template <>
+struct HandleTraits<DeviceState> {
+  static constexpr char kName[] = "Device";
+  static constexpr uint64_t kKind = 1;
+};
+
+// Throws the JavaScript error of a failed call on `device` (nullptr: none is known yet), with the
+// cause that a lost device has.
+void throw_device_status(napi_env env, const DeviceState* device, const Status& status);
+
+void register_device(Napi::Env env, Napi::Object exports);
+
+}  // namespace spindlekv
