@@ -8,6 +8,7 @@ import { isFresh, markFresh } from "./stamp.mjs";
 import { findToolkit, requireCompilers, which } from "./toolchain.mjs";
 
 const kSharedSources = ["CMakeLists.txt", "CMakePresets.json", "cmake", "core", "package.json"];
+const kOutput = "build/Release";
 const jobs = String(availableParallelism());
 
 /** Which backends this machine can build; the two CUDA ones with the reason when it cannot. */
@@ -45,12 +46,16 @@ function forgetForeignCache(folder, generator) {
   rmSync(join(root, folder, "CMakeFiles"), { recursive: true, force: true });
 }
 
-/** The addon and every backend this machine can build, in build/Release. */
-export function ensureNative({ requireCuda = false, quiet = false } = {}) {
+/**
+ * The addon and every backend this machine can build, in build/Release. With `shippedOnly` the
+ * SIMT backend is left out, because whatever lies there goes into the package.
+ */
+export function ensureNative({ requireCuda = false, shippedOnly = false } = {}) {
   const plan = planBackends();
+  if (shippedOnly) plan.simt = false;
   if (requireCuda && !plan.cuda)
     fail(`the CUDA backend cannot be built: ${plan.toolkit.nvccReason}`);
-  if (!quiet) sayLeftOut(plan);
+  if (!shippedOnly) sayLeftOut(plan);
   const architectures = process.env.SPINDLEKV_CUDA_ARCHITECTURES;
   const options = {
     SPINDLEKV_CUDA: onOff(plan.cuda),
@@ -62,21 +67,23 @@ export function ensureNative({ requireCuda = false, quiet = false } = {}) {
   const sources = [...kSharedSources, "cpu", "binding"];
   if (plan.cuda || plan.simt) sources.push("cuda", "test/simt");
   const hash = hashOf(sources, { options, arch: process.arch });
-  const outputs = ["spindlekv.node", "libspindlekv_cpu.so"];
-  if (plan.cuda) outputs.push("libspindlekv_cuda.so");
-  if (plan.simt) outputs.push("libspindlekv_simt.so");
+  const wanted = ["cpu", plan.cuda && "cuda", plan.simt && "simt"].filter(Boolean);
+  // A backend that is left out now must not stay behind from an earlier build.
+  for (const name of ["cuda", "simt"].filter((backend) => !wanted.includes(backend))) {
+    rmSync(join(root, kOutput, `libspindlekv_${name}.so`), { force: true });
+  }
+  const outputs = ["spindlekv.node", ...wanted.map((name) => `libspindlekv_${name}.so`)];
   if (
     isFresh(
       "native",
       hash,
-      outputs.map((name) => `build/Release/${name}`),
+      outputs.map((name) => `${kOutput}/${name}`),
     )
   )
     return plan;
 
   requireCompilers();
-  const names = ["cpu", plan.cuda && "cuda", plan.simt && "simt"].filter(Boolean).join(", ");
-  say(`building the addon and its backends (${names})`);
+  say(`building the addon and its backends (${wanted.join(", ")})`);
   forgetForeignCache("build", which("ninja") ? "Ninja" : "Unix Makefiles");
   const cmakeJs = (command, ...more) =>
     run(tool("cmake-js"), [
