@@ -259,7 +259,9 @@ kernels.forEach((kernel, index) => {
 const shown = options.all ? architectures : architectures.slice(-1);
 for (const kernel of kernels) {
   const { instructions, ...rest } = kernel.counts;
-  const highlights = Object.entries(rest).map(([name, count]) => `${name} ${count}`);
+  const highlights = Object.entries(rest)
+    .sort()
+    .map(([name, count]) => `${name} ${count}`);
   if (!shown.includes(kernel.architecture)) continue;
   console.log(
     `${kernel.architecture} ${kernel.name}: ${kernel.registers} registers, ` +
@@ -282,4 +284,6 @@ const timing = slowest
   : "; all from build/cubin";
 for (const error of errors) console.error(error);
 if (errors.length > 0) fail(`check-cubin: ${errors.length} faults`);
-say(`check-cubin: ${kernels.length} kernels on ${architectures.join(", ")} are clean${timing}`);
+say(
+  `check-cubin: ${kernels.length} kernel builds for ${architectures.join(", ")} are clean${timing}`,
+);
