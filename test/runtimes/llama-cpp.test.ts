@@ -77,12 +77,12 @@ describe.skipIf(peer === null)("gguf-llama agrees with llama.cpp", () => {
     }
   });
 
-  it("gives the likely tokens the same log-probability within 0.02", () => {
+  it("gives tokens the same log-probability within 0.02", () => {
     let compared = 0;
     for (let t = 0; t < positions; t++) {
       const row = logProbabilities(t);
       for (const [token, probability] of theirs[t]) {
-        if (probability < 1e-3) continue; // f16 arithmetic in llama.cpp blurs the far tail
+        if (probability < 1e-6) continue; // a probability that small has few digits left
         compared++;
         expect(Math.abs(row[token] - Math.log(probability)), `position ${t}`).toBeLessThan(0.02);
       }

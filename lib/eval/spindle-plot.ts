@@ -1,0 +1,74 @@
+/**
+ * Where the bytes are: per method and keep value a figure with one bar per layer, first layer on top,
+ * its width the fraction of the layer's native bytes that was kept. Bars are centred, so a method that
+ * spends more on some layers shows its outline: a column, a pyramid, a spindle.
+ */
+import type { SummaryRow } from "./summary.ts";
+import { colour, drawing, element, label, line, linear } from "./svg.ts";
+
+const figure = { width: 118, height: 112, left: 70, top: 40 };
+const kEverything = 0.995; // from this fraction of the native bytes on, there is no shape to see
+const kBarHeight = 11;
+const kBarPitch = 14;
+
+/** @param methods names in the order of their colours; those that keep everything are left out */
+export function spindlePlot(rows: readonly SummaryRow[], methods: readonly string[]): string {
+  const protocol = rows[0]?.protocol;
+  const shown = rows.filter((row) => row.protocol === protocol && row.bytes.value < kEverything);
+  const columns = methods.filter((method) => shown.some((row) => row.method === method));
+  const keeps = [...new Set(shown.map((row) => row.keep))];
+  const layers = shown[0]?.layerBytes.length ?? 0;
+  const rowHeight = Math.max(figure.height, layers * kBarPitch + 22);
+
+  const heads = columns.map((method, c) =>
+    label(centre(c), 22, method, {
+      "text-anchor": "middle",
+      fill: colour(methods.indexOf(method)),
+    }),
+  );
+  const bands = keeps.map((keep, r) => {
+    const top = figure.top + r * rowHeight;
+    const inBand = shown.filter((row) => row.keep === keep);
+    const widest = Math.max(...inBand.flatMap((row) => row.layerBytes));
+    const width = linear(0, widest, 0, figure.width - 14);
+    const figures = inBand.map((row) => {
+      const c = columns.indexOf(row.method);
+      return bars(row, centre(c), top, width, colour(methods.indexOf(row.method)));
+    });
+    const scale = top + layers * kBarPitch + 10;
+    const legend =
+      label(4, top + 12, keep === null ? "own size" : `keep ${keep}`) +
+      line(6, scale, 6 + width(widest), scale, { class: "axis" }) +
+      label(6, scale - 4, `${widest.toFixed(2)} of a layer`, { class: "small" });
+    return legend + figures.join("");
+  });
+  const size = {
+    x: figure.left + columns.length * figure.width,
+    y: figure.top + keeps.length * rowHeight,
+  };
+  return drawing(size.x, size.y, "Bytes kept per layer, by method", [...heads, ...bands]);
+}
+
+function centre(column: number): number {
+  return figure.left + (column + 0.5) * figure.width;
+}
+
+function bars(
+  row: SummaryRow,
+  middle: number,
+  top: number,
+  width: (value: number) => number,
+  fill: string,
+): string {
+  const drawn = row.layerBytes.map((fraction, layer) => {
+    const box = {
+      x: middle - width(fraction) / 2,
+      y: top + layer * kBarPitch,
+      width: width(fraction),
+      height: kBarHeight,
+    };
+    const hint = `${row.method}, keep ${row.keep ?? "-"}, layer ${layer}: ${fraction.toFixed(3)} of its bytes`;
+    return element("rect", { ...box, fill, rx: 2 }, element("title", {}, hint));
+  });
+  return drawn.join("");
+}
