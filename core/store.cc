@@ -84,7 +84,7 @@ Status Store::append(OpRunner& run, int32_t layer_index, const RowView& k, const
                         layer.next_position);
   }
   if (tokens == 0) return ok_status();
-  if (insert_.interval == 0 && trim_.recent < 0) return append_rows(run, layer, k, v, tokens);
+  if (insert_.interval == 0 && trim_.recent < 0) return append_rows(run, layer, k, v, tokens, 2);
 
   // Policies rewrite segments around the append: whatever fails, all of it is undone.
   std::vector<HeadSegments> before = layer.heads;
@@ -107,7 +107,8 @@ Status Store::append_with_policies(OpRunner& run, int32_t layer_index, const Row
     const TrimPolicy room{trim_.sinks, std::max(0, trim_.recent - tokens)};
     SKV_RETURN_IF_ERROR(trim(run, layer_index, room));
   }
-  SKV_RETURN_IF_ERROR(append_rows(run, layer, k, v, tokens));
+  // One owner more than without policies: the copy that append goes back to when something fails.
+  SKV_RETURN_IF_ERROR(append_rows(run, layer, k, v, tokens, 3));
   if (insert_.interval == 0) return ok_status();
   const HeadSegments& first = layer.heads.front();
   int32_t raw_tail = 0;
@@ -121,7 +122,7 @@ Status Store::append_with_policies(OpRunner& run, int32_t layer_index, const Row
 }
 
 Status Store::append_rows(OpRunner& run, Layer& layer, const RowView& k, const RowView& v,
-                          int32_t tokens) {
+                          int32_t tokens, int32_t own_references) {
   // Everything is allocated and computed aside; the segments change only at the end.
   struct Growth {
     bool replace_tail = false;
@@ -158,7 +159,7 @@ Status Store::append_rows(OpRunner& run, Layer& layer, const RowView& k, const R
       const int32_t room = last.shape.capacity - last.end();
       if (last.open && room > 0 && last.rotated == static_cast<int32_t>(config_.rotate_keys)) {
         growth.tail = last;
-        if (last.extent.use_count() > 2) {  // the head's, growth's: more means a fork shares the page
+        if (last.extent.use_count() > own_references) {  // more means that a fork shares the page
           SKV_RETURN_IF_ERROR(copy_segment(run, last, &growth.tail));
         }
         growth.replace_tail = true;

@@ -137,7 +137,7 @@ class Store {
   Layer& layer_at(int32_t layer) { return layers_[index(layer)]; }
   size_t row_bytes() const { return dtype_bytes(config_.dtype) * index(config_.head_dim); }
   Status append_rows(OpRunner& run, Layer& layer, const RowView& k, const RowView& v,
-                     int32_t tokens);
+                     int32_t tokens, int32_t own_references);
   Status append_with_policies(OpRunner& run, int32_t layer, const RowView& k, const RowView& v,
                               int32_t tokens);
   void refresh_tables(Layer& layer) const;
