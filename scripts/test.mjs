@@ -38,6 +38,8 @@ function sanitizerEnvironment() {
 ensureInstalled();
 ensureDist();
 const plan = ensureNative({ requireCuda: tier === "--gpu" });
+// What was built has to run: a SIMT backend that does not load is a failure then, not a skip.
+if (plan.simt) process.env.SPINDLEKV_REQUIRE_SIMT = "1";
 
 if (tier === "--sanitize") {
   if (!ensureSanitized().simt)

@@ -1,5 +1,5 @@
 // A vitest reporter that says how many tests ran on each backend and ends the output with one line
-// of totals. A test names its backend by `meta.backend`; one that runs several cases may say how
+// of totals. A test names its backend by `meta.backend`; one that runs several cases says how
 // many by `meta.cases`.
 //
 // SPINDLEKV_SUMMARY_FILE        the totals are also written there as JSON
@@ -20,11 +20,11 @@ export default class SummaryReporter {
         const outcome = state === "passed" || state === "failed" ? state : "skipped";
         sawFailure ||= outcome === "failed";
         total[outcome] += 1;
-        const { backend, cases = 1 } = test.meta();
+        const { backend, cases } = test.meta();
         if (backend === undefined) continue;
         if (!backends.has(backend)) backends.set(backend, emptyCounts());
         backends.get(backend)[outcome] += 1;
-        if (outcome === "passed") backends.get(backend).cases += cases;
+        if (outcome === "passed") backends.get(backend).cases += cases || 1;
       }
       // A file that does not load, or whose hook throws, has no failing test of its own.
       if (testModule.state() === "failed" && !sawFailure) total.failed += 1;
@@ -42,9 +42,9 @@ export default class SummaryReporter {
     console.log("\nOp cases by backend:");
     for (const [backend, counts] of [...backends].sort(([a], [b]) => a.localeCompare(b))) {
       const { passed, failed, skipped, cases } = counts;
-      const ran = cases === passed ? "" : `, ${cases} cases`;
       console.log(
-        `  ${backend.padEnd(6)} ${passed} passed, ${failed} failed, ${skipped} skipped${ran}`,
+        `  ${backend.padEnd(6)}${String(cases).padStart(6)} cases in ${passed} tests that passed, ` +
+          `${failed} failed, ${skipped} skipped`,
       );
     }
     if (backends.size === 0) console.log("  none: no test names a backend");

@@ -1,5 +1,5 @@
 // Where the second implementation lies. It is installed in this folder by `npm test` (see
-// docs/decisions/0003-tooling.md), so a test elsewhere imports it by this URL.
+// docs/decisions/0001-tooling.md), so a test elsewhere imports it by this URL.
 import { existsSync } from "node:fs";
 
 const entry = new URL("./node_modules/node-llama-cpp/dist/index.js", import.meta.url);
