@@ -1,0 +1,78 @@
+/** Connects the demo's trials to the library: which cache is opened, which method a name stands for. */
+import {
+  full,
+  KVCache,
+  type Method,
+  openDevice,
+  pyramidKV,
+  slidingWindow,
+  snapKV,
+  spindleKV,
+  streamingLLM,
+} from "spindlekv";
+import type { TrialCache, TrialChoice } from "spindlekv/eval";
+import type { LlamaConfig } from "spindlekv/runtimes/gguf-llama";
+
+/** Opens caches on one device. */
+export interface TrialCaches {
+  /** The device in words. */
+  readonly device: string;
+  readonly open: () => TrialCache;
+  readonly dispose: () => void;
+}
+
+const kRopeStyle = "norm"; // adjacent pairs, as GGUF's llama architecture has them
+
+/** @param deviceName "auto", "cpu" or "cuda" */
+export async function openTrialCaches(
+  deviceName: string,
+  config: LlamaConfig,
+): Promise<TrialCaches> {
+  const device = await openDevice(deviceName === "auto" ? undefined : deviceName);
+  const open = () =>
+    new KVCache(device, {
+      layers: config.layers,
+      queryHeads: config.queryHeads,
+      kvHeads: config.kvHeads,
+      headDim: config.headDim,
+      dtype: "f16",
+      rope: { theta: config.ropeTheta, style: kRopeStyle },
+      method: full(),
+    });
+  return { device: device.name, open: () => trialCache(open()), dispose: () => device.dispose() };
+}
+
+function trialCache(cache: KVCache): TrialCache {
+  return {
+    layers: cache.layers,
+    fork: (choice) =>
+      trialCache(cache.fork(choice === undefined ? {} : { method: methodOf(choice) })),
+    compress: async () => {
+      await cache.compress();
+    },
+    stats: () => {
+      const { bytes, perLayer } = cache.stats();
+      return { total: bytes.total, perLayer: perLayer.map((layer) => layer.bytes) };
+    },
+    dispose: () => cache.dispose(),
+  };
+}
+
+function methodOf({ method, keep }: TrialChoice): Method {
+  if (method === "full") return full();
+  if (method === "codebooks") return spindleKV({ keep: 1 }); // everything fits, nothing is evicted
+  const factory = targeted[method];
+  if (factory === undefined || keep === null) {
+    throw new Error(`demo: expected a method with a keep value, got ${method} with ${keep}`);
+  }
+  return factory({ keep });
+}
+
+const targeted: Record<string, (options: { keep: number }) => Method> = {
+  "sliding-window": slidingWindow,
+  "streaming-llm": streamingLLM,
+  "snap-kv": snapKV,
+  "pyramid-kv": pyramidKV,
+  "spindle-kv-paper": spindleKV.paper,
+  "spindle-kv": spindleKV,
+};
