@@ -1,0 +1,76 @@
+// Where a slot of a head lies: run lookup, and one slot's row addresses and attributes, whichever
+// codec stores it. A codebook slot is a codeword row by reference and a magnitude, so readers need
+// not know the codec. Run and head tables are in device memory.
+#pragma once
+
+#include "core/types.h"
+
+#include "cuda/common/convert.cuh"
+
+namespace spindlekv::cuda {
+
+// The slots of one KV head.
+struct HeadSlots {
+  const SkvRun* runs;
+  int n_runs;
+  int slots;
+};
+
+__device__ __forceinline__ HeadSlots head_slots(const SkvRun* runs, const SkvHead* heads,
+                                                int kv_head) {
+  const SkvHead head = heads[kv_head];
+  return {runs + head.first_run, head.n_runs, head.slots};
+}
+
+// The run that holds `slot` < head.slots: the last one that starts at or before it.
+__device__ __forceinline__ const SkvRun* find_run(const HeadSlots& head, int slot) {
+  int low = 0;
+  int high = head.n_runs;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (head.runs[middle].slot_base <= slot) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return head.runs + low;
+}
+
+template <typename Elem>
+struct SlotRow {
+  const Elem* row;
+  float magnitude;
+};
+
+// Row of the keys (or values) of slot `index` of a run.
+template <typename Elem>
+__device__ __forceinline__ SlotRow<Elem> slot_row(const SkvRun& run, const void* rows,
+                                                  const void* refs, const void* magnitudes,
+                                                  int index, int head_dim) {
+  const Elem* base = static_cast<const Elem*>(rows);
+  if (run.codec == SKV_CODEC_RAW) return {base + static_cast<int64_t>(index) * head_dim, 1.0f};
+  const int64_t codeword = run.ref_bytes == 2 ? static_cast<const uint16_t*>(refs)[index]
+                                              : static_cast<const int32_t*>(refs)[index];
+  return {base + codeword * head_dim, to_float(static_cast<const Elem*>(magnitudes)[index])};
+}
+
+template <typename Elem>
+__device__ __forceinline__ SlotRow<Elem> key_row(const SkvRun& run, int index, int head_dim) {
+  return slot_row<Elem>(run, run.k, run.k_ref, run.k_magnitude, index, head_dim);
+}
+
+template <typename Elem>
+__device__ __forceinline__ SlotRow<Elem> value_row(const SkvRun& run, int index, int head_dim) {
+  return slot_row<Elem>(run, run.v, run.v_ref, run.v_magnitude, index, head_dim);
+}
+
+// Bits [0, 16) of a slot's flags: its visibility mask. Bit 16: the key turns while it is read.
+inline constexpr unsigned kTurnsKey = 1u << 16;
+
+__device__ __forceinline__ unsigned slot_flags(const SkvRun& run, int index) {
+  const unsigned mask = run.mask == nullptr ? 0xffffu : run.mask[index];
+  return mask | (run.rotated == 0 ? kTurnsKey : 0u);
+}
+
+}  // namespace spindlekv::cuda
