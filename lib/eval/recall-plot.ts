@@ -105,6 +105,10 @@ function axes(
   const names =
     label((panel.left + panel.width) / 2, panel.height - 10, "bytes / native f16", {
       "text-anchor": "middle",
-    }) + label(panel.left - 38, panel.top - 4, "recall");
+    }) +
+    label(0, 0, "recall", {
+      "text-anchor": "middle",
+      transform: `translate(12 ${(panel.top + panel.height - panel.bottom) / 2}) rotate(-90)`,
+    });
   return [...grid, ...ticks, names].join("");
 }

@@ -75,7 +75,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; m
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem } dd { margin: 0 } dt { color: #666 }
 svg { width: 100%; height: auto } svg text { font-size: 12px; fill: currentColor }
-svg text[fill] { fill: revert-layer; font-weight: 600 } svg text.small { font-size: 9.5px; fill: #666 }
+svg text.small { font-size: 9.5px; fill: #666 }
 .grid { stroke: #e4e4e4 } .axis { stroke: #666 }
 pre { overflow-x: auto; font-size: 12px; line-height: 1.4 }
 `;

@@ -6,8 +6,8 @@
 import type { SummaryRow } from "./summary.ts";
 import { colour, drawing, element, label, line, linear } from "./svg.ts";
 
-const figure = { width: 118, height: 112, left: 70, top: 40 };
-const kEverything = 0.995; // from this fraction of the native bytes on, there is no shape to see
+const figure = { width: 118, height: 112, left: 124, top: 40 };
+const kEverything = 0.9; // from this fraction of the native bytes on, there is no shape to see
 const kBarHeight = 11;
 const kBarPitch = 14;
 
@@ -23,7 +23,7 @@ export function spindlePlot(rows: readonly SummaryRow[], methods: readonly strin
   const heads = columns.map((method, c) =>
     label(centre(c), 22, method, {
       "text-anchor": "middle",
-      fill: colour(methods.indexOf(method)),
+      style: `fill: ${colour(methods.indexOf(method))}; font-weight: 600`,
     }),
   );
   const bands = keeps.map((keep, r) => {
