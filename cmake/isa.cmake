@@ -16,6 +16,10 @@ endif()
 set(SKV_ISA_FLAGS_baseline "")
 set(SKV_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(SKV_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC's own AVX-512 header starts from an undefined vector on purpose (GCC bug 105593).
+  list(APPEND SKV_ISA_FLAGS_avx512 -Wno-maybe-uninitialized -Wno-uninitialized)
+endif()
 
 # skv_define_isa_names(<target>): tells the dispatching code which variants exist.
 function(skv_define_isa_names target)
