@@ -1,0 +1,168 @@
+#include "binding/store.h"
+
+namespace spindlekv {
+namespace {
+
+Napi::Value raise(const Napi::CallbackInfo& info, Arguments* args) {
+  return Napi::Value(info.Env(), args->raise());
+}
+
+Napi::Value create(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "compress");
+  const std::shared_ptr<StoreState> store = store_argument(&args, info[1]);
+  if (store != nullptr) require_idle(&args, *store);
+  if (!args.ok()) return raise(info, &args);
+  auto state = std::make_shared<DraftState>();
+  state->store = store;
+  state->draft = std::make_shared<Draft>(store->store);
+  wrap_handle(info.Env(), info[0], std::move(state));
+  return info.Env().Undefined();
+}
+
+Napi::Value queue_draft_job(const Napi::CallbackInfo& info, Arguments* args,
+                            const std::shared_ptr<DraftState>& state, napi_value token,
+                            std::function<Status(OpRunner&)> work) {
+  auto job = std::make_unique<Job>();
+  job->op = args->op();
+  args->fail(read_cancel_token(info.Env(), token, args->op(), &job->cancel));
+  if (!args->ok()) return raise(info, args);
+  job->work = std::move(work);
+  job->keepalive = std::move(args->keepalive());
+  job->keepalive.push_back(state);
+  ++state->jobs_in_flight;
+  ++state->store->jobs_in_flight;
+  job->settled = [state](const Status&) {
+    --state->jobs_in_flight;
+    --state->store->jobs_in_flight;
+    state->store->pool->report();
+  };
+  return Napi::Value(info.Env(),
+                     queue_job(info.Env(), state->store->pool->device, std::move(job)));
+}
+
+Napi::Value keep(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "keep");
+  const std::shared_ptr<DraftState> state = draft_argument(&args, info[0]);
+  const ObjectReader options = args.object(info[1], "options");
+  if (!args.ok()) return raise(info, &args);
+  const StoreConfig& config = state->store->store->config();
+  const int32_t layer = options.integer("layer", 0, config.layers - 1);
+  KeepOptions keep_options;
+  keep_options.piece_slots = options.integer_or("pieceSlots", 0, INT32_MAX, 0);
+  keep_options.rotate = options.flag_or("rotate", false);
+  const TensorState* indices =
+      options.tensor("indices", {.dtypes = dtype_bit(SKV_I32), .rank = 2});
+  const TensorState* masks =
+      options.tensor_or_null("masks", {.dtypes = dtype_bit(SKV_U16), .rank = 2});
+  const std::vector<int32_t> counts = options.integers("counts", config.kv_heads);
+  options.require_axis("indices", indices, 0, config.kv_heads);
+  options.require_axis("masks", masks, 0, config.kv_heads);
+  std::vector<KeptSlots> heads;
+  for (size_t h = 0; args.ok() && h < counts.size(); ++h) {
+    options.require_axis_at_least("indices", indices, 1, counts[h]);
+    options.require_axis_at_least("masks", masks, 1, counts[h]);
+    if (!args.ok()) break;
+    const int64_t row = static_cast<int64_t>(h);
+    KeptSlots kept;
+    kept.indices = static_cast<const int32_t*>(indices->data()) + row * indices->strides[0];
+    if (masks != nullptr) {
+      kept.masks = static_cast<const uint16_t*>(masks->data()) + row * masks->strides[0];
+    }
+    kept.count = counts[h];
+    heads.push_back(kept);
+  }
+  if (!args.ok()) return raise(info, &args);
+  const std::shared_ptr<Draft> draft = state->draft;
+  return queue_draft_job(info, &args, state, info[2], [draft, layer, heads, keep_options](OpRunner& run) {
+    return draft->keep(run, layer, heads, keep_options);
+  });
+}
+
+Napi::Value encode(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "encode");
+  const std::shared_ptr<DraftState> state = draft_argument(&args, info[0]);
+  const ObjectReader options = args.object(info[1], "options");
+  if (!args.ok()) return raise(info, &args);
+  const StoreConfig& config = state->store->store->config();
+  const int32_t layer = options.integer("layer", 0, config.layers - 1);
+  EncodeOptions encode_options;
+  encode_options.theta_k = static_cast<float>(options.number("thetaK"));
+  encode_options.theta_v = static_cast<float>(options.number("thetaV"));
+  encode_options.refine = options.integer("refine", 0, 100);
+  encode_options.max_codewords = options.integer("codewords", 0, INT32_MAX);
+  encode_options.raw_recent = options.integer("rawRecent", 0, INT32_MAX);
+  if (!args.ok()) return raise(info, &args);
+  const std::shared_ptr<Draft> draft = state->draft;
+  return queue_draft_job(info, &args, state, info[2], [draft, layer, encode_options](OpRunner& run) {
+    return draft->encode(run, layer, encode_options);
+  });
+}
+
+Napi::Value describe(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "compress");
+  const std::shared_ptr<DraftState> state = draft_argument(&args, info[0]);
+  const ObjectReader options = args.object(info[1], "options");
+  if (!args.ok()) return raise(info, &args);
+  const StoreConfig& config = state->store->store->config();
+  const int32_t layer = options.integer("layer", 0, config.layers - 1);
+  if (!args.ok()) return raise(info, &args);
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("bytes", to_object(info.Env(), state->draft->bytes(layer)));
+  Napi::Array heads = Napi::Array::New(info.Env());
+  for (int32_t h = 0; h < config.kv_heads; ++h) {
+    heads.Set(static_cast<uint32_t>(h), to_object(info.Env(), state->draft->head(layer, h)));
+  }
+  object.Set("heads", heads);
+  return object;
+}
+
+Napi::Value commit(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "compress");
+  const std::shared_ptr<DraftState> state = draft_argument(&args, info[0]);
+  if (state != nullptr) require_idle(&args, *state->store);
+  if (!args.ok()) return raise(info, &args);
+  state->draft->commit();
+  state->draft.reset();
+  state->store->pool->report();
+  return info.Env().Undefined();
+}
+
+Napi::Value dispose(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<DraftState> state = unwrap_handle<DraftState>(info.Env(), info[0]);
+  if (state != nullptr && state->draft != nullptr) {
+    state->draft.reset();  // jobs in flight hold their own share
+    state->store->pool->report();
+  }
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+std::shared_ptr<DraftState> draft_argument(Arguments* args, napi_value value) {
+  std::shared_ptr<DraftState> state = unwrap_handle<DraftState>(args->env(), value);
+  if (state == nullptr) {
+    args->fail("draft", "a Draft", args->describe(value));
+    return nullptr;
+  }
+  if (state->draft == nullptr || state->store->store == nullptr) {
+    args->fail(error_status(SKV_DISPOSED, args->op(),
+                            "expected a live draft of a live cache for draft, got a disposed one"));
+    return nullptr;
+  }
+  args->fail(state->store->pool->device->check_usable(args->op()));
+  return args->ok() ? state : nullptr;
+}
+
+void register_draft(Napi::Env env, Napi::Object exports) {
+  const auto add = [&](const char* name, Napi::Value (*call)(const Napi::CallbackInfo&)) {
+    exports.Set(name, Napi::Function::New(env, call, name));
+  };
+  add("draftCreate", create);
+  add("draftKeep", keep);
+  add("draftEncode", encode);
+  add("draftDescribe", describe);
+  add("draftCommit", commit);
+  add("draftDispose", dispose);
+}
+
+}  // namespace spindlekv

@@ -1,0 +1,505 @@
+#include "binding/store.h"
+
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "binding/rope_options.h"
+
+namespace spindlekv {
+namespace {
+
+Napi::Value raise(const Napi::CallbackInfo& info, Arguments* args) {
+  return Napi::Value(info.Env(), args->raise());
+}
+
+// Throws a failed Status of the device; otherwise reports the pool's size and gives undefined.
+Napi::Value finish(const Napi::CallbackInfo& info, const StoreState& state, const Status& status) {
+  DeviceState& device = *state.pool->device;
+  state.pool->report();
+  const Status noted = device.note(status);
+  if (!is_ok(noted)) throw_device_status(info.Env(), &device, noted);
+  return info.Env().Undefined();
+}
+
+int32_t layer_argument(Arguments* args, const StoreState& state, napi_value value) {
+  double number = 0;
+  const int32_t layers = state.store->config().layers;
+  if (napi_get_value_double(args->env(), value, &number) != napi_ok || std::floor(number) != number ||
+      number < 0 || number >= layers) {
+    args->fail("layer", "an integer in [0, " + std::to_string(layers) + ")", args->describe(value));
+    return 0;
+  }
+  return static_cast<int32_t>(number);
+}
+
+int32_t count_argument(Arguments* args, napi_value value, const char* name) {
+  double number = 0;
+  if (napi_get_value_double(args->env(), value, &number) != napi_ok || std::floor(number) != number ||
+      number < 0 || number > INT32_MAX) {
+    args->fail(name, "an integer of 0 or more", args->describe(value));
+    return 0;
+  }
+  return static_cast<int32_t>(number);
+}
+
+// [heads, tokens, D] rows: a Tensor of the store's device, or a Float32Array where the device reads host memory.
+RowView rows_argument(Arguments* args, const StoreState& state, napi_value value, const char* name,
+                      int32_t heads, int32_t tokens) {
+  RowView rows;
+  const StoreConfig& config = state.store->config();
+  const int64_t wanted = static_cast<int64_t>(heads) * tokens * config.head_dim;
+  const std::string shape = "[" + std::to_string(heads) + ", " + std::to_string(tokens) + ", " +
+                            std::to_string(config.head_dim) + "]";
+  bool is_typed_array = false;
+  napi_is_typedarray(args->env(), value, &is_typed_array);
+  if (is_typed_array) {
+    napi_typedarray_type type = napi_int8_array;
+    size_t length = 0;
+    void* data = nullptr;
+    napi_get_typedarray_info(args->env(), value, &type, &length, &data, nullptr, nullptr);
+    if (type != napi_float32_array || static_cast<int64_t>(length) != wanted) {
+      args->fail(name, "a Float32Array of " + shape,
+                 type == napi_float32_array ? "one of length " + std::to_string(length)
+                                            : "another typed array");
+      return rows;
+    }
+    if (!state.pool->device->uses_host_memory()) {
+      args->fail(name, "a Tensor on " + state.pool->device->kind(), "a Float32Array");
+      return rows;
+    }
+    rows.data = data;
+    rows.dtype = SKV_F32;
+    rows.stride_token = config.head_dim;
+    rows.stride_head = static_cast<int64_t>(tokens) * config.head_dim;
+    return rows;
+  }
+  const std::shared_ptr<TensorState> tensor = unwrap_handle<TensorState>(args->env(), value);
+  if (tensor == nullptr) {
+    args->fail(name, "a Tensor or Float32Array of " + shape, args->describe(value));
+    return rows;
+  }
+  if (tensor->storage == nullptr) {
+    args->fail(error_status(SKV_DISPOSED, args->op(), "expected a live Tensor for %s, got a disposed one", name));
+    return rows;
+  }
+  if (tensor->device != state.pool->device) {
+    args->fail(error_status(SKV_WRONG_DEVICE, args->op(),
+                            "expected a Tensor on the cache's device for %s, got one on %s", name,
+                            tensor->device->kind().c_str()));
+    return rows;
+  }
+  if ((dtype_bit(tensor->dtype) & kFloatDtypes) == 0) {
+    args->fail(name, "dtype f32, f16 or bf16", "another dtype");
+    return rows;
+  }
+  const bool fits = tensor->rank() == 3 && tensor->shape[0] == heads && tensor->shape[1] == tokens &&
+                    tensor->shape[2] == config.head_dim && (wanted == 0 || tensor->strides[2] == 1);
+  if (!fits) {
+    std::string got = "[";
+    for (size_t axis = 0; axis < tensor->shape.size(); ++axis) {
+      got += (axis == 0 ? "" : ", ") + std::to_string(tensor->shape[axis]);
+    }
+    args->fail(name, "shape " + shape + " with dense rows", got + "]");
+    return rows;
+  }
+  rows.data = tensor->data();
+  rows.dtype = tensor->dtype;
+  rows.stride_head = tensor->strides[0];
+  rows.stride_token = tensor->strides[1];
+  return rows;
+}
+
+Napi::Value create(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "KVCache");
+  const std::shared_ptr<PoolState> pool = pool_argument(&args, info[1]);
+  const ObjectReader options = args.object(info[2], "options");
+  StoreConfig config;
+  config.layers = options.integer("layers", 1, 4096);
+  config.kv_heads = options.integer("kvHeads", 1, 65536);
+  config.group = options.integer("group", 1, 16);
+  config.head_dim = options.integer("headDim", 8, 512);
+  config.dtype = options.choice("dtype", {"f32", "f16", "bf16"});
+  config.page_slots = options.integer("pageSlots", 1, 65536);
+  config.rotate_keys = options.flag_or("rotateKeys", false);
+  config.reindex = options.flag_or("reindex", false);
+  config.record_queries = options.integer("recordQueries", 0, 65536);
+  if (args.ok() && config.head_dim % 8 != 0) {
+    options.fail("headDim", "a multiple of 8", std::to_string(config.head_dim));
+  }
+  std::shared_ptr<SharedRopeTable> rope;
+  if (args.ok() && options.has("rope")) {
+    const RopeSpec spec = read_rope_spec(options.object("rope"));
+    if (args.ok() && spec.n_rot > config.head_dim) {
+      options.fail("rope.nRot", "at most headDim", std::to_string(spec.n_rot));
+    }
+    rope = std::make_shared<SharedRopeTable>(spec);
+    config.has_rope = true;
+  }
+  if (args.ok() && !config.has_rope && (config.rotate_keys || config.reindex)) {
+    options.fail("rope", "RoPE parameters to rotate keys by", "none");
+  }
+  if (!args.ok()) return raise(info, &args);
+  auto state = std::make_shared<StoreState>();
+  state->pool = pool;
+  state->store = std::make_shared<Store>(config, pool->pool, std::move(rope));
+  wrap_handle(info.Env(), info[0], std::move(state));
+  return info.Env().Undefined();
+}
+
+Napi::Value fork(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "fork");
+  const std::shared_ptr<StoreState> source = store_argument(&args, info[1]);
+  if (source != nullptr) require_idle(&args, *source);
+  if (!args.ok()) return raise(info, &args);
+  auto state = std::make_shared<StoreState>();
+  state->pool = source->pool;
+  state->store = source->store->fork();
+  wrap_handle(info.Env(), info[0], std::move(state));
+  return info.Env().Undefined();
+}
+
+Napi::Value configure(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "KVCache");
+  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
+  if (state != nullptr) require_idle(&args, *state);
+  const ObjectReader options = args.object(info[1], "options");
+  if (!args.ok()) return raise(info, &args);
+  const StoreConfig& config = state->store->config();
+  const bool rotate_keys = options.flag_or("rotateKeys", config.rotate_keys);
+  const bool reindex = options.flag_or("reindex", config.reindex);
+  const int32_t record = options.integer_or("recordQueries", 0, 65536, config.record_queries);
+  if (args.ok() && !config.has_rope && (rotate_keys || reindex)) {
+    options.fail("rope", "RoPE parameters to rotate keys by", "none");
+  }
+  InsertPolicy insert;
+  TrimPolicy trim;
+  if (options.has("insert")) {
+    const ObjectReader policy = options.object("insert");
+    insert.recent = policy.integer("recent", 0, INT32_MAX);
+    insert.interval = policy.integer("interval", 0, INT32_MAX);
+    insert.theta_k = static_cast<float>(policy.number("thetaK"));
+    insert.theta_v = static_cast<float>(policy.number("thetaV"));
+  }
+  if (options.has("trim")) {
+    const ObjectReader policy = options.object("trim");
+    trim.sinks = policy.integer("sinks", 0, INT32_MAX);
+    trim.recent = policy.integer("recent", 0, INT32_MAX);
+  }
+  if (!args.ok()) return raise(info, &args);
+  state->store->set_key_storage(rotate_keys, reindex);
+  state->store->set_record_queries(record);
+  state->store->set_policies(insert, trim);
+  return info.Env().Undefined();
+}
+
+Napi::Value append(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "append");
+  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
+  if (state != nullptr) require_idle(&args, *state);
+  if (!args.ok()) return raise(info, &args);
+  const int32_t layer = layer_argument(&args, *state, info[1]);
+  const int32_t tokens = count_argument(&args, info[4], "tokens");
+  const int32_t heads = state->store->config().kv_heads;
+  const RowView k = rows_argument(&args, *state, info[2], "k", heads, tokens);
+  const RowView v = rows_argument(&args, *state, info[3], "v", heads, tokens);
+  if (!args.ok()) return raise(info, &args);
+  OpRunner& runner = state->pool->device->runner();
+  return finish(info, *state, state->store->append(runner, layer, k, v, tokens));
+}
+
+Napi::Value attend(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "attend");
+  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
+  if (state != nullptr) require_idle(&args, *state);
+  if (!args.ok()) return raise(info, &args);
+  const StoreConfig& config = state->store->config();
+  const int32_t heads = config.kv_heads * config.group;
+  const int32_t layer = layer_argument(&args, *state, info[1]);
+  AttendRequest request;
+  request.queries = count_argument(&args, info[4], "queries");
+  request.q = rows_argument(&args, *state, info[2], "q", heads, request.queries);
+  request.out = rows_argument(&args, *state, info[3], "out", heads, request.queries);
+  if (args.ok() && request.out.dtype != request.q.dtype) {
+    args.fail("out", "the dtype of q", "another dtype");
+  }
+  double scale = 0;
+  if (napi_get_value_double(info.Env(), info[5], &scale) != napi_ok || !std::isfinite(scale)) {
+    args.fail("scale", "a finite number", args.describe(info[5]));
+  }
+  request.scale = static_cast<float>(scale);
+  if (args.ok() && info.Length() > 6 && !info[6].IsUndefined()) {
+    const ObjectReader scores = args.object(info[6], "scores");
+    const TensorState* sum = scores.tensor("sum", {.dtypes = dtype_bit(SKV_F32), .rank = 2});
+    request.score_mode = 1 + scores.choice("mode", {"query-head", "kv-head"});
+    if (args.ok()) {
+      const int64_t rows = request.score_mode == SKV_SCORE_QUERY_HEAD ? heads : config.kv_heads;
+      int32_t slots = 0;
+      for (int32_t h = 0; h < config.kv_heads; ++h) {
+        slots = std::max(slots, state->store->head(layer, h).slots());
+      }
+      scores.require_axis("sum", sum, 0, rows);
+      scores.require_axis_at_least("sum", sum, 1, slots);
+      if (args.ok() && sum->device != state->pool->device) {
+        args.fail(error_status(SKV_WRONG_DEVICE, args.op(),
+                               "expected a Tensor on the cache's device for scores.sum, got one on %s",
+                               sum->device->kind().c_str()));
+      }
+      request.score_sum = static_cast<float*>(sum->data());
+      request.score_stride = sum->strides[0];
+    }
+  }
+  if (!args.ok()) return raise(info, &args);
+  OpRunner& runner = state->pool->device->runner();
+  return finish(info, *state, state->store->attend(runner, layer, request));
+}
+
+// Queues work on the store; it counts as busy until the job has settled.
+Napi::Value queue_store_job(const Napi::CallbackInfo& info, Arguments* args,
+                            const std::shared_ptr<StoreState>& state, napi_value token,
+                            std::function<Status(OpRunner&)> work,
+                            std::function<napi_value(napi_env)> result = nullptr) {
+  auto job = std::make_unique<Job>();
+  job->op = args->op();
+  args->fail(read_cancel_token(info.Env(), token, args->op(), &job->cancel));
+  if (!args->ok()) return raise(info, args);
+  job->work = std::move(work);
+  job->result = std::move(result);
+  job->keepalive = std::move(args->keepalive());
+  job->keepalive.push_back(state);
+  ++state->jobs_in_flight;
+  job->settled = [state](const Status&) {
+    --state->jobs_in_flight;
+    state->pool->report();
+  };
+  return Napi::Value(info.Env(), queue_job(info.Env(), state->pool->device, std::move(job)));
+}
+
+Napi::Value window_scores(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "windowScores");
+  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
+  const ObjectReader options = args.object(info[1], "options");
+  if (!args.ok()) return raise(info, &args);
+  const StoreConfig& config = state->store->config();
+  const int32_t layer = options.integer("layer", 0, config.layers - 1);
+  const int32_t window = options.integer("window", 1, 65536);
+  SkvWindowScoresParams params{};
+  params.norm = options.choice("norm", {"sum", "window", "causalCount"});
+  params.scale = static_cast<float>(options.number("scale"));
+  const TensorRule scores_rule{.dtypes = dtype_bit(SKV_F32), .rank = 2};
+  const TensorState* sum = options.tensor("sum", scores_rule);
+  const TensorState* nonfinite =
+      options.tensor_or_null("nonfinite", {.dtypes = dtype_bit(SKV_I32), .is_contiguous = true});
+  options.require_axis("sum", sum, 0, static_cast<int64_t>(config.kv_heads) * config.group);
+  if (args.ok()) {
+    for (int32_t h = 0; h < config.kv_heads; ++h) {
+      options.require_axis_at_least("sum", sum, 1, state->store->head(layer, h).slots());
+    }
+    params.sum = static_cast<float*>(sum->data());
+    params.stride = sum->strides[0];
+    if (nonfinite != nullptr) params.nonfinite = static_cast<int32_t*>(nonfinite->data());
+  }
+  if (!args.ok()) return raise(info, &args);
+  const std::shared_ptr<Store> store = state->store;
+  return queue_store_job(info, &args, state, info[2], [store, layer, window, params](OpRunner& run) {
+    return store->window_scores(run, layer, window, params);
+  });
+}
+
+// Copies a head's raw slots behind its encoded ones, keys before RoPE, into k and v [slots, D].
+Napi::Value read_raw(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "readRaw");
+  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
+  const ObjectReader options = args.object(info[1], "options");
+  if (!args.ok()) return raise(info, &args);
+  const StoreConfig& config = state->store->config();
+  const int32_t layer = options.integer("layer", 0, config.layers - 1);
+  const int32_t kv_head = options.integer("head", 0, config.kv_heads - 1);
+  const TensorRule rule{.dtypes = dtype_bit(config.dtype), .rank = 2, .is_contiguous = true};
+  const TensorState* k = options.tensor("k", rule);
+  const TensorState* v = options.tensor("v", rule);
+  int32_t first = 0;
+  int32_t slots = 0;
+  if (args.ok()) {
+    const HeadSegments& head = state->store->head(layer, kv_head);
+    for (const Segment& segment : head.segments) {
+      if (segment.shape.codec == SKV_CODEC_CODEBOOK) {
+        ++first;
+      } else {
+        slots += segment.slots;
+      }
+    }
+    for (const auto& [name, tensor] : {std::pair{"k", k}, std::pair{"v", v}}) {
+      options.require_axis(name, tensor, 0, slots);
+      options.require_axis(name, tensor, 1, config.head_dim);
+    }
+  }
+  if (!args.ok()) return raise(info, &args);
+  void* const k_data = k->data();
+  void* const v_data = v->data();
+  const size_t bytes = static_cast<size_t>(slots) * static_cast<size_t>(config.head_dim) *
+                       dtype_bytes(config.dtype);
+  const std::shared_ptr<Store> store = state->store;
+  return queue_store_job(
+      info, &args, state, info[2],
+      [store, layer, kv_head, first, k_data, v_data, bytes](OpRunner& run) {
+        SkvRun rows{};
+        MemoryBlock block;
+        SKV_RETURN_IF_ERROR(store->gather_raw(run, store->head(layer, kv_head), first, &rows, &block));
+        SKV_RETURN_IF_ERROR(run.copy(k_data, rows.k, bytes, SKV_COPY_ON_DEVICE));
+        SKV_RETURN_IF_ERROR(run.copy(v_data, rows.v, bytes, SKV_COPY_ON_DEVICE));
+        return run.synchronize();
+      });
+}
+
+Napi::Value describe(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "stats");
+  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
+  if (!args.ok()) return raise(info, &args);
+  const int32_t layer = layer_argument(&args, *state, info[1]);
+  if (!args.ok()) return raise(info, &args);
+  const Store& store = *state->store;
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("position", store.next_position(layer));
+  object.Set("recordedQueries", store.recorded_queries(layer));
+  object.Set("bytes", to_object(info.Env(), store.bytes(layer)));
+  Napi::Array heads = Napi::Array::New(info.Env());
+  for (int32_t h = 0; h < store.config().kv_heads; ++h) {
+    heads.Set(static_cast<uint32_t>(h), to_object(info.Env(), store.head(layer, h)));
+  }
+  object.Set("heads", heads);
+  return object;
+}
+
+Napi::Value query_bytes(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "stats");
+  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
+  if (!args.ok()) return raise(info, &args);
+  return Napi::Number::New(info.Env(), static_cast<double>(state->store->recorded_query_bytes()));
+}
+
+// Bytes in whole pages of a head stored as `slots` encoded ones and `rawSlots` behind.
+Napi::Value planned_bytes(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "plannedBytes");
+  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
+  const ObjectReader shape = args.object(info[1], "shape");
+  SegmentShape codebook{SKV_CODEC_CODEBOOK, shape.integer("slots", 0, INT32_MAX),
+                        shape.integer("kCodewords", 0, INT32_MAX),
+                        shape.integer("vCodewords", 0, INT32_MAX)};
+  codebook.has_mask = shape.flag_or("hasMask", false);
+  const int32_t raw_slots = shape.integer("rawSlots", 0, INT32_MAX);
+  if (!args.ok()) return raise(info, &args);
+  const StoreConfig& config = state->store->config();
+  const size_t bytes = encoded_bytes(state->store->pool(), config.dtype, config.head_dim, codebook,
+                                     raw_slots, codebook.has_mask);
+  return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+}
+
+Napi::Value snapshot(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "snapshot");
+  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
+  if (!args.ok()) return raise(info, &args);
+  const std::shared_ptr<Store> store = state->store;
+  auto bytes = std::make_shared<std::vector<uint8_t>>();
+  return queue_store_job(
+      info, &args, state, info.Env().Undefined(),
+      [store, bytes](OpRunner& run) { return store->snapshot(run, bytes.get()); },
+      [bytes](napi_env env) -> napi_value {
+        void* data = nullptr;
+        napi_value buffer = nullptr;
+        if (napi_create_arraybuffer(env, bytes->size(), &data, &buffer) != napi_ok) return nullptr;
+        if (!bytes->empty()) std::memcpy(data, bytes->data(), bytes->size());
+        return buffer;
+      });
+}
+
+Napi::Value dispose(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<StoreState> state = unwrap_handle<StoreState>(info.Env(), info[0]);
+  if (state != nullptr) {
+    state->store.reset();  // jobs in flight hold their own share
+    state->pool->report();
+  }
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+std::shared_ptr<StoreState> store_argument(Arguments* args, napi_value value) {
+  std::shared_ptr<StoreState> state = unwrap_handle<StoreState>(args->env(), value);
+  if (state == nullptr) {
+    args->fail("cache", "a KVCache", args->describe(value));
+    return nullptr;
+  }
+  if (state->store == nullptr) {
+    args->fail(error_status(SKV_DISPOSED, args->op(), "expected a live cache for cache, got a disposed one"));
+    return nullptr;
+  }
+  args->fail(state->pool->device->check_usable(args->op()));
+  return args->ok() ? state : nullptr;
+}
+
+void require_idle(Arguments* args, const StoreState& state) {
+  if (state.jobs_in_flight == 0) return;
+  args->fail(error_status(SKV_BUSY, args->op(),
+                          "expected an idle cache for cache, got one with %d calls in flight",
+                          state.jobs_in_flight));
+}
+
+Napi::Object to_object(Napi::Env env, const ByteParts& parts) {
+  Napi::Object object = Napi::Object::New(env);
+  const auto set = [&object](const char* name, int64_t value) {
+    object.Set(name, static_cast<double>(value));
+  };
+  set("raw", parts.raw);
+  set("codewords", parts.codewords);
+  set("references", parts.references);
+  set("magnitudes", parts.magnitudes);
+  set("positions", parts.positions);
+  set("masks", parts.masks);
+  set("betas", parts.betas);
+  set("slack", parts.slack);
+  set("total", parts.total);
+  return object;
+}
+
+Napi::Object to_object(Napi::Env env, const HeadSegments& head) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("slots", head.slots());
+  int32_t k_codewords = 0;
+  int32_t v_codewords = 0;
+  int32_t encoded = 0;
+  bool rotated = false;
+  for (const Segment& segment : head.segments) {
+    rotated = rotated || segment.rotated != 0;
+    if (segment.shape.codec != SKV_CODEC_CODEBOOK) continue;
+    encoded += segment.slots;
+    k_codewords += segment.shape.k_codewords;
+    v_codewords += segment.shape.v_codewords;
+  }
+  object.Set("encodedSlots", encoded);
+  object.Set("kCodewords", k_codewords);
+  object.Set("vCodewords", v_codewords);
+  object.Set("segments", static_cast<double>(head.segments.size()));
+  object.Set("hasRotatedKeys", rotated);
+  return object;
+}
+
+void register_store(Napi::Env env, Napi::Object exports) {
+  const auto add = [&](const char* name, Napi::Value (*call)(const Napi::CallbackInfo&)) {
+    exports.Set(name, Napi::Function::New(env, call, name));
+  };
+  add("storeCreate", create);
+  add("storeFork", fork);
+  add("storeConfigure", configure);
+  add("storeAppend", append);
+  add("storeAttend", attend);
+  add("storeWindowScores", window_scores);
+  add("storeReadRaw", read_raw);
+  add("storeDescribe", describe);
+  add("storeQueryBytes", query_bytes);
+  add("storePlannedBytes", planned_bytes);
+  add("storeSnapshot", snapshot);
+  add("storeDispose", dispose);
+}
+
+}  // namespace spindlekv

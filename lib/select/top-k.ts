@@ -1,0 +1,39 @@
+import type { SelectPart } from "../cache/method.js";
+import { argumentError } from "../errors.js";
+
+/** Options of {@link topK}. */
+export interface TopKOptions {
+  /** First slots that always stay. Default 0. */
+  readonly sinks?: number;
+  /** Last slots that always stay; "window" (default): those whose queries rank the others. */
+  readonly recent?: number | "window";
+  /**
+   * With rankings per query head: "group" (default), every head of the group sees what any of them selected;
+   * "head", a head sees its own selection only (a bit mask on each slot).
+   */
+  readonly visibility?: "group" | "head";
+}
+
+/** A non-negative integer option, or a clear error. */
+export function slotCount(op: string, name: string, value: number): number {
+  if (!Number.isInteger(value) || value < 0) {
+    throw argumentError(op, "an integer of 0 or more", name, value);
+  }
+  return value;
+}
+
+/**
+ * Keeps the best slots by score, and the protected ones: larger score first, equal scores the older slot.
+ *
+ * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when an option is out of range
+ */
+export function topK(options: TopKOptions = {}): SelectPart {
+  const recent = options.recent ?? "window";
+  return Object.freeze({
+    id: "top-k",
+    needs: Object.freeze([]),
+    sinks: slotCount("topK", "sinks", options.sinks ?? 0),
+    recent: recent === "window" ? recent : slotCount("topK", "recent", recent),
+    visibility: options.visibility ?? "group",
+  } satisfies SelectPart);
+}
