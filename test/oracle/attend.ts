@@ -56,26 +56,30 @@ export function attendOracle(values: QueryValues): AttendResult {
   return { out, lse, queryHeadScores, kvHeadScores };
 }
 
-/** The plain implementation that the error bound is measured with: logits and sums in float32,
- * probabilities rounded to the dtype of the values before they weight them, output rounded once. */
+/** The plain implementation that the error bound is measured with: whatever it would store in memory between
+ * its steps (q', k', decoded rows, weights, output) is rounded to the dtype of the data; sums and logits are float32. */
 export function attendNaive(
   values: QueryValues,
   dtype: FloatDType,
   outDtype: FloatDType,
-): { out: Float64Array; lse: Float64Array } {
+): AttendResult {
   const { headDim, group, queries, heads } = values;
   const queryHeads = heads.length * group;
   const out = new Float64Array(queryHeads * queries * headDim);
   const lse = new Float64Array(queryHeads * queries);
+  const queryHeadScores: Float64Array[] = [];
+  const kvHeadScores = heads.map((head) => new Float64Array(slotsOf(head)));
   const scale = fround(values.scale);
+  const stored = (x: number) => roundTo(dtype, x);
   heads.forEach((head, kvHead) => {
     const places = slotPlaces(head);
-    const keys = places.map((place) => keyOf(place, values, "f32"));
-    const rows = places.map((place) => rowOf(place, "v", headDim, fround));
+    const keys = places.map((place) => keyOf(place, values, "f32").map(stored));
+    const rows = places.map((place) => rowOf(place, "v", headDim, fround).map(stored));
     for (let g = 0; g < group; g++) {
       const h = kvHead * group + g;
+      const scores = new Float64Array(places.length);
       for (let t = 0; t < queries; t++) {
-        const q = queryOf(values, h, t, "f32");
+        const q = queryOf(values, h, t, "f32").map((x) => roundTo(outDtype, x));
         const visible = places.filter((place) => isVisible(place, values, h, t));
         const logits = visible.map((place) => {
           let dot = 0;
@@ -83,15 +87,17 @@ export function attendNaive(
           return fround(fround(dot * scale) + betaOf(place));
         });
         const top = logits.reduce((a, b) => (a > b ? a : b), -Infinity);
-        let total = 0;
+        const weights = logits.map((logit) => exp(fround(logit - top)));
+        const total = weights.reduce((sum, p) => fround(sum + p), 0);
         const sums = new Float32Array(headDim);
         visible.forEach((place, i) => {
-          const p = exp(fround(logits[i] - top));
-          total = fround(total + p);
-          const weight = roundTo(dtype, p);
+          const weight = stored(weights[i]);
           for (let d = 0; d < headDim; d++) {
             sums[d] = fround(sums[d] + fround(weight * rows[place.index][d]));
           }
+          const p = fround(weights[i] / total);
+          scores[place.index] = fround(scores[place.index] + p);
+          kvHeadScores[kvHead][place.index] = fround(kvHeadScores[kvHead][place.index] + p);
         });
         lse[h * queries + t] =
           visible.length === 0 ? -Infinity : fround(top + fround(Math.log(total)));
@@ -100,7 +106,8 @@ export function attendNaive(
           out[(h * queries + t) * headDim + d] = roundTo(outDtype, value);
         }
       }
+      queryHeadScores.push(scores);
     }
   });
-  return { out, lse };
+  return { out, lse, queryHeadScores, kvHeadScores };
 }

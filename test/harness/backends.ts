@@ -1,0 +1,111 @@
+// The backends of this run: cpu always, simt if its library is built (SPINDLEKV_REQUIRE_SIMT=1 makes its absence
+// a failure), cuda if a device is usable. Each test tells the summary its backend and how many cases it ran.
+import { beforeEach, describe, it } from "vitest";
+import { type Device, openDevice, SpindleKVError } from "./api.ts";
+import { type Case, prngOf } from "./cases.ts";
+import type { Prng } from "./prng.ts";
+import { Arena } from "./tensors.ts";
+
+export type BackendName = "cpu" | "simt" | "cuda";
+
+export interface OpenBackend {
+  readonly name: BackendName;
+  /** Undefined: `reason` says why it is not there. */
+  readonly device?: Device;
+  readonly reason?: string;
+}
+
+declare module "vitest" {
+  interface TaskMeta {
+    backend?: string;
+    cases?: number;
+  }
+}
+
+const ABSENT_CODES = new Set(["ERR_SPINDLEKV_NO_DEVICE", "ERR_SPINDLEKV_NO_BINARY"]);
+
+async function open(name: BackendName): Promise<OpenBackend> {
+  const isRequired =
+    name === "cpu" || (name === "simt" && process.env.SPINDLEKV_REQUIRE_SIMT === "1");
+  try {
+    return { name, device: await openDevice(name) };
+  } catch (error) {
+    const isAbsent = error instanceof SpindleKVError && ABSENT_CODES.has(error.code);
+    if (isRequired || !isAbsent) throw error;
+    return { name, reason: error.message };
+  }
+}
+
+export const backends: readonly OpenBackend[] = [
+  await open("cpu"),
+  await open("simt"),
+  await open("cuda"),
+];
+
+let currentMeta: { backend?: string; cases?: number } = {};
+
+/**
+ * Registers the same tests for every backend. A backend that is not there counts as one skipped test.
+ */
+export function describeOp(
+  claim: string,
+  define: (backend: BackendName, device: Device) => void,
+): void {
+  for (const { name, device, reason } of backends) {
+    if (device === undefined) {
+      it(`${name}: ${claim}`, ({ task, skip }) => {
+        task.meta.backend = name;
+        skip(reason);
+      });
+      continue;
+    }
+    describe(`${name}: ${claim}`, () => {
+      beforeEach(({ task }) => {
+        task.meta.backend = name;
+        task.meta.cases = 0;
+        currentMeta = task.meta;
+      });
+      define(name, device);
+    });
+  }
+}
+
+/** Runs one case in an arena of its own: its errors carry the id, its canaries are checked, its memory freed. */
+export async function runCase(
+  device: Device,
+  id: string,
+  run: (arena: Arena, random: Prng) => Promise<void>,
+): Promise<void> {
+  const random = prngOf(id);
+  const arena = new Arena(device, random);
+  try {
+    await run(arena, random);
+    await arena.check();
+  } catch (error) {
+    if (error instanceof Error) error.message = `[${id}] ${error.message}`;
+    throw error;
+  } finally {
+    arena.dispose();
+  }
+  currentMeta.cases = (currentMeta.cases ?? 0) + 1;
+}
+
+export async function runCases<A>(
+  device: Device,
+  cases: readonly Case<A>[],
+  run: (values: Case<A>, arena: Arena, random: Prng) => Promise<void>,
+): Promise<void> {
+  for (const values of cases) {
+    await runCase(device, values.id, (arena, random) => run(values, arena, random));
+  }
+}
+
+/** Calls the op by its enqueuing or its promise form, as the case's generator decides. */
+export async function invoke<P>(
+  random: Prng,
+  op: { readonly sync: (params: P) => void; readonly async: (params: P) => Promise<void> },
+  params: P,
+): Promise<void> {
+  if (random.fork("form").uniform() < 0.5) op.sync(params);
+  else await op.async(params);
+}
