@@ -44,7 +44,7 @@ if (plan.simt) process.env.SPINDLEKV_REQUIRE_SIMT = "1";
 if (tier === "--sanitize") {
   if (!ensureSanitized().simt)
     fail(`the sanitized run needs the toolkit: ${plan.toolkit.includeReason}`);
-  const paths = filters.length > 0 ? filters : ["test/ops"];
+  const paths = filters.length > 0 ? filters : ["test/ops", "test/simt"];
   const env = sanitizerEnvironment();
   // Slower code and bigger stacks: fewer at a time, longer limits.
   const args = ["run", "--testTimeout=300000", "--hookTimeout=300000", ...paths];
