@@ -235,6 +235,45 @@ SKV_TEST("device memory is counted, poisoned and limited") {
   cudaGetLastError();
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+struct OverrunParams {
+  float* device;
+  int count;
+  int kind;
+};
+
+__global__ void overrun_kernel(const OverrunParams params) {
+  SKV_SHARED(fixed, float[8]);
+  SKV_DYNAMIC_SHARED(dynamic, float);
+  const int past = params.count;
+  fixed[0] = dynamic[0] = 0.0f;
+  if (params.kind == 0) params.device[past] = 1.0f;
+  if (params.kind == 1) fixed[past] = 1.0f;
+  if (params.kind == 2) dynamic[past] = 1.0f;
+}
+
+SKV_TEST("AddressSanitizer sees one element past device, static and dynamic shared memory") {
+  std::fflush(stdout);
+  for (int kind = 0; kind < 4; ++kind) {
+    const pid_t child = fork();
+    if (child == 0) {
+      std::freopen("/dev/null", "w", stderr);
+      void* memory = nullptr;
+      cudaMalloc(&memory, 8 * sizeof(float));
+      const OverrunParams params{static_cast<float*>(memory), 8, kind};
+      const Status status =
+          launch<overrun_kernel>("overrun", Grid{}, dim3(1), 8 * sizeof(float), nullptr, params);
+      _exit(is_ok(status) ? 0 : 7);
+    }
+    int result = 0;
+    SKV_EXPECT(waitpid(child, &result, 0) == child);
+    const bool is_clean = WIFEXITED(result) && WEXITSTATUS(result) == 0;
+    SKV_EXPECT(is_clean == (kind == 3));
+    SKV_EXPECT(!WIFEXITED(result) || WEXITSTATUS(result) != 7);
+  }
+}
+#endif
+
 // In a child process, because a lost device stays lost.
 SKV_TEST("after an illegal address every call says which op lost the device") {
   std::fflush(stdout);
