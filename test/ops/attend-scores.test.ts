@@ -104,38 +104,3 @@ describeOp("a group of G heads with T queries puts mass G * T on its KV head", (
     });
   });
 });
-
-describeOp("accumulating scores does not change the attention", (_, device) => {
-  for (const dtype of ["f32", "f16", "bf16"] as const) {
-    it(`out and lse have the same bits with and without it, ${dtype}`, async () => {
-      await runCase(device, `seed=63 ${dtype}`, async (arena, random) => {
-        const heads = [
-          makeHead(random, { headDim: 128, dtype, slots: 130, codec: "mixed", runs: 2 }),
-        ];
-        const values: QueryValues = {
-          headDim: 128,
-          group: 4,
-          queries: 1,
-          q: makeValues("normal", 4 * 128, dtype, random.fork("q")),
-          heads,
-          scale: 0.1,
-          causal: true,
-          queryPosition: 200,
-          ropeQueryPosition: 200,
-          reindex: false,
-        };
-        const results = [undefined, "query-head", "kv-head"].map((scoreMode) => {
-          const mode = scoreMode as "query-head" | "kv-head" | undefined;
-          const params = placeAttend(arena, values, { dtype, qDtype: dtype, scoreMode: mode });
-          ops.attend.sync(params);
-          return readAttend(params);
-        });
-        const [plain, ...scored] = await Promise.all(results);
-        for (const result of scored) {
-          expect(result.out).toEqual(plain.out);
-          expect(result.lse).toEqual(plain.lse);
-        }
-      });
-    });
-  }
-});

@@ -1,0 +1,176 @@
+// select_topk: exactly the oracle's selection. Larger score first, ties to the smaller index, NaN last.
+import { expect, it } from "vitest";
+import { describeOp, runCase, runCases } from "../harness/backends.ts";
+import { large, matrix } from "../harness/cases.ts";
+import type { Layout } from "../harness/layouts.ts";
+import type { Prng } from "../harness/prng.ts";
+import { checkSelection, runSelection } from "../harness/selection.ts";
+import { makeValues, PATTERNS, type Pattern } from "../harness/values.ts";
+import type { SelectCase } from "../oracle/select-topk.ts";
+
+type Budget = "none" | "one" | "half" | "all-but-one" | "all" | "more";
+
+function budget(name: Budget, length: number): number {
+  const half = Math.floor(length / 2);
+  return {
+    none: 0,
+    one: 1,
+    half,
+    "all-but-one": Math.max(0, length - 1),
+    all: length,
+    more: length + 7,
+  }[name];
+}
+
+// Scores as they come: with infinities and NaN strewn in, or the plain patterns.
+function makeScores(
+  pattern: Pattern | "all-nan" | "all-minus-inf",
+  length: number,
+  random: Prng,
+): Float32Array {
+  if (pattern === "all-nan") return new Float32Array(length).fill(Number.NaN);
+  if (pattern === "all-minus-inf") return new Float32Array(length).fill(-Infinity);
+  const scores = makeValues(pattern, length, "f32", random);
+  if (pattern !== "nan" && pattern !== "inf") return scores;
+  const specials = [Number.NaN, Infinity, -Infinity, 0, -0];
+  return scores.map((x) => (random.uniform() < 0.3 ? random.pick(specials) : x));
+}
+
+interface Rows {
+  readonly T: number;
+  readonly rows: number;
+  readonly k: Budget;
+  readonly sinks: number;
+  readonly recent: number;
+  readonly layout: Layout;
+  readonly pattern: Pattern | "all-nan" | "all-minus-inf";
+}
+
+const plain = matrix<Rows>(
+  {
+    T: [0, 1, 2, 31, 32, 33, 63, 64, 65, 97, 1025, large(4097)],
+    rows: [1, 3],
+    k: ["none", "one", "half", "all-but-one", "all", "more"],
+    sinks: [0, 4, 100],
+    recent: [0, 8, 100],
+    layout: ["contiguous", "padded", "sliced"],
+    pattern: [...PATTERNS, "all-nan", "all-minus-inf"],
+  },
+  { seed: 101 },
+);
+
+describeOp("every row keeps its best k and its protected slots", (backend, device) => {
+  for (const pattern of [...PATTERNS, "all-nan", "all-minus-inf"] as const) {
+    it(`scores: ${pattern}`, async () => {
+      const cases = plain.casesFor(backend).filter((c) => c.pattern === pattern);
+      await runCases(device, cases, async (c, arena, random) => {
+        // Rows are ragged, and so is k.
+        const lengths = Array.from({ length: c.rows }, (_, r) => Math.max(0, c.T - 5 * r));
+        const rows = lengths.map((length) => makeScores(pattern, length, random));
+        const k = lengths.map((length) => budget(c.k, length));
+        await checkSelection(arena, { ...c, rows, k }, c.layout);
+      });
+    });
+  }
+});
+
+interface Pools {
+  readonly T: number;
+  readonly P: number;
+  readonly sets: number;
+  readonly k: Budget;
+  readonly floor: number;
+  readonly protect: boolean;
+  readonly pattern: Pattern | "all-nan";
+}
+
+const pools = matrix<Pools>(
+  {
+    T: [0, 1, 2, 33, 64, 97, large(1025)],
+    P: [2, 3, 8],
+    sets: [1, 3],
+    k: ["none", "one", "half", "all", "more"],
+    floor: [0, 1, 16, 200],
+    protect: [true, false],
+    pattern: [...PATTERNS, "all-nan"],
+  },
+  { seed: 102 },
+);
+
+describeOp("across heads: a floor each, the rest to the best anywhere", (backend, device) => {
+  for (const P of [2, 3, 8]) {
+    it(`${P} rows share a total`, async () => {
+      const cases = pools.casesFor(backend).filter((c) => c.P === P);
+      await runCases(device, cases, async (c, arena, random) => {
+        const lengths = Array.from({ length: P * c.sets }, (_, r) => Math.max(0, c.T - (r % P)));
+        const rows = lengths.map((length) => makeScores(c.pattern, length, random));
+        const k = Array.from({ length: c.sets }, () => budget(c.k, P * c.T));
+        const protection = c.protect ? { sinks: 2, recent: 5 } : {};
+        await checkSelection(arena, { rows, k, poolRows: P, floor: c.floor, ...protection });
+      });
+    });
+  }
+});
+
+interface Unions {
+  readonly T: number;
+  readonly G: number;
+  readonly heads: number;
+  readonly k: Budget;
+  readonly protect: boolean;
+  readonly pattern: Pattern;
+}
+
+const unions = matrix<Unions>(
+  {
+    T: [0, 1, 2, 33, 64, 97, large(1025)],
+    G: [1, 2, 3, 4, 8, 16],
+    heads: [1, 2],
+    k: ["none", "one", "half", "all", "more"],
+    protect: [true, false],
+    pattern: PATTERNS,
+  },
+  { seed: 103 },
+);
+
+describeOp("the union of a group says who selected what", (backend, device) => {
+  for (const G of [1, 2, 3, 4, 8, 16]) {
+    it(`groups of ${G}`, async () => {
+      const cases = unions.casesFor(backend).filter((c) => c.G === G);
+      await runCases(device, cases, async (c, arena, random) => {
+        const rows: Float32Array[] = [];
+        for (let r = 0; r < c.heads * G; r++) {
+          rows.push(makeScores(c.pattern, Math.max(0, c.T - Math.floor(r / G)), random));
+        }
+        const k = rows.map((row) => budget(c.k, row.length));
+        const protection = c.protect ? { sinks: 4, recent: 8 } : {};
+        await checkSelection(arena, { rows, k, unionGroup: G, ...protection }, "padded", true);
+      });
+    });
+  }
+});
+
+describeOp("a row of 1,000,000 scores", (backend, device) => {
+  if (backend === "simt") return;
+  for (const pattern of ["normal", "equal", "ties"] as const) {
+    it(`${pattern}: k of 1, 1,000 and 999,999`, async () => {
+      for (const k of [1, 1000, 999_999]) {
+        await runCase(device, `seed=104 T=1000000 ${pattern} k=${k}`, async (arena, random) => {
+          const row = makeValues(pattern, 1_000_000, "f32", random);
+          await checkSelection(arena, { rows: [row], k: [k], sinks: 4, recent: 32 });
+        });
+      }
+    });
+  }
+});
+
+describeOp("a repeated call gives the same selection", (_, device) => {
+  it("on scores full of ties", async () => {
+    await runCase(device, "seed=105", async (arena, random) => {
+      const rows = Array.from({ length: 4 }, () => makeValues("ties", 333, "f32", random));
+      const values: SelectCase = { rows, k: [50, 60, 70, 80], unionGroup: 2 };
+      const first = await runSelection(arena, values);
+      expect(await runSelection(arena, values)).toEqual(first);
+    });
+  });
+});
