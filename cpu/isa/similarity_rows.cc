@@ -1,0 +1,101 @@
+// Rows one by one: conversion to and from f32, canonical norms and units, sums, paired products.
+//
+// Memory-bound but for the norms and products, which are chains of fma over dims; eight rows go
+// side by side so that eight chains hide each other's latency.
+#include "cpu/isa/similarity.h"
+
+#include <cstring>
+
+#include "cpu/isa/similarity_parts.h"
+#include "cpu/simd.h"
+
+namespace spindlekv::cpu::SKV_ISA {
+namespace {
+
+constexpr int kChains = 8;
+
+// The products of kChains pairs, or of fewer.
+template <int kPairs>
+inline void dot_chains(const float* const* a, const float* const* b, int32_t head_dim, float* out) {
+  float acc[kPairs] = {};
+  for (int32_t d = 0; d < head_dim; ++d) {
+    for (int i = 0; i < kPairs; ++i) acc[i] = __builtin_fmaf(a[i][d], b[i][d], acc[i]);
+  }
+  for (int i = 0; i < kPairs; ++i) out[i] = acc[i];
+}
+
+}  // namespace
+
+void load_rows(int32_t dtype, const void* x, int64_t stride, const int32_t* rows, int64_t count,
+               int32_t head_dim, float* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t at = (rows != nullptr ? rows[i] : i) * stride;
+    float* const row = out + i * head_dim;
+    if (dtype == SKV_F32) {
+      std::memcpy(row, static_cast<const float*>(x) + at, sizeof(float) * head_dim);
+    } else if (dtype == SKV_F16) {
+      to_floats(static_cast<const F16*>(x) + at, row, head_dim);
+    } else {
+      to_floats(static_cast<const Bf16*>(x) + at, row, head_dim);
+    }
+  }
+}
+
+void unit_rows(float* rows, int64_t count, int32_t head_dim, bool scale, float* norms) {
+  const float* chain[kChains];
+  for (int64_t i = 0; i < count; i += kChains) {
+    const int chains = count - i < kChains ? static_cast<int>(count - i) : kChains;
+    for (int c = 0; c < chains; ++c) chain[c] = rows + (i + c) * head_dim;
+    paired_dots(chain, chain, chains, head_dim, norms + i);
+    for (int c = 0; c < chains; ++c) {
+      const float norm = __builtin_sqrtf(norms[i + c]);
+      norms[i + c] = norm;
+      if (!scale) continue;
+      float* const row = rows + (i + c) * head_dim;
+      if (norm == 0.0f) {
+        std::memset(row, 0, sizeof(float) * head_dim);
+      } else {
+        for (int32_t d = 0; d < head_dim; ++d) row[d] = row[d] / norm;
+      }
+    }
+  }
+}
+
+void store_values(int32_t dtype, const float* values, int64_t count, void* out) {
+  const int n = static_cast<int>(count);
+  if (dtype == SKV_F32) {
+    std::memcpy(out, values, sizeof(float) * static_cast<size_t>(count));
+  } else if (dtype == SKV_F16) {
+    from_floats(values, static_cast<F16*>(out), n);
+  } else {
+    from_floats(values, static_cast<Bf16*>(out), n);
+  }
+}
+
+void round_values(int32_t dtype, float* values, int64_t count) {
+  if (dtype == SKV_F32) return;
+  for (int64_t i = 0; i < count; i += 8) {
+    if (dtype == SKV_F16) {
+      F16 rounded[8];
+      from_floats(values + i, rounded, 8);
+      to_floats(rounded, values + i, 8);
+    } else {
+      Bf16 rounded[8];
+      from_floats(values + i, rounded, 8);
+      to_floats(rounded, values + i, 8);
+    }
+  }
+}
+
+void add_row(float weight, const float* row, int32_t head_dim, float* sum) {
+  for (int32_t d = 0; d < head_dim; ++d) sum[d] = __builtin_fmaf(weight, row[d], sum[d]);
+}
+
+void paired_dots(const float* const* a, const float* const* b, int64_t count, int32_t head_dim,
+                 float* out) {
+  int64_t i = 0;
+  for (; i + kChains <= count; i += kChains) dot_chains<kChains>(a + i, b + i, head_dim, out + i);
+  for (; i < count; ++i) dot_chains<1>(a + i, b + i, head_dim, out + i);
+}
+
+}  // namespace spindlekv::cpu::SKV_ISA

@@ -1,0 +1,95 @@
+// Counting sort of rows by label, and weighted sums of the rows of each label.
+//
+//   labels [n] -> counts [C], offsets [C + 1], order [n]; x [n, D] -> sums [C, D] f32
+//
+// The sort is one pass of integers; the sums read x once, labels being independent of each other
+// and the rows of a label taken in ascending order (canonical).
+#include <algorithm>
+#include <cstdint>
+
+#include "core/ops.h"
+#include "cpu/carve.h"
+#include "cpu/entries.h"
+#include "cpu/isa/similarity.h"
+
+namespace spindlekv::cpu {
+namespace {
+
+constexpr int64_t kLabelsPerTask = 16;
+
+struct Scratch {
+  int32_t* offsets;  // [C + 1]
+  int32_t* order;    // [n]
+  int32_t* next;     // [C] where the next row of a label goes
+  float* rows;       // [lanes, D]
+};
+
+Scratch lay_out(SkvDevice& device, const SkvReduceByLabelParams& params, Carver& carver) {
+  Scratch scratch{};
+  scratch.offsets = params.offsets != nullptr
+                        ? params.offsets
+                        : carver.take<int32_t>(static_cast<int64_t>(params.n_labels) + 1);
+  const bool needs_order = params.order != nullptr || params.sums != nullptr;
+  scratch.order = params.order;
+  if (needs_order && params.order == nullptr) scratch.order = carver.take<int32_t>(params.n);
+  if (needs_order) scratch.next = carver.take<int32_t>(params.n_labels);
+  if (params.sums != nullptr) {
+    scratch.rows = carver.take<float>(static_cast<int64_t>(device.pool.lanes()) * params.head_dim);
+  }
+  return scratch;
+}
+
+void sort_labels(const SkvReduceByLabelParams& params, const Scratch& scratch) {
+  const int32_t n_labels = params.n_labels;
+  const auto is_label = [n_labels](int32_t label) { return label >= 0 && label < n_labels; };
+  int32_t* const offsets = scratch.offsets;
+  std::fill(offsets, offsets + n_labels + 1, 0);
+  for (int32_t i = 0; i < params.n; ++i) {
+    if (is_label(params.labels[i])) ++offsets[params.labels[i] + 1];
+  }
+  if (params.counts != nullptr) std::copy(offsets + 1, offsets + n_labels + 1, params.counts);
+  for (int32_t c = 0; c < n_labels; ++c) offsets[c + 1] += offsets[c];
+  if (scratch.order == nullptr) return;
+  std::copy(offsets, offsets + n_labels, scratch.next);
+  for (int32_t i = 0; i < params.n; ++i) {
+    const int32_t label = params.labels[i];
+    if (is_label(label)) scratch.order[scratch.next[label]++] = i;
+  }
+}
+
+}  // namespace
+
+Status reduce_by_label(SkvDevice& device, const SkvExec& exec,
+                       const SkvReduceByLabelParams& params) {
+  Carver carver(exec.workspace);
+  const Scratch scratch = lay_out(device, params, carver);
+  sort_labels(params, scratch);
+  if (params.sums == nullptr) return ok_status();
+
+  const SimilarityKernels& kernels = similarity_kernels_for(device.isa);
+  const int64_t head_dim = params.head_dim;
+  const int64_t tasks = (params.n_labels + kLabelsPerTask - 1) / kLabelsPerTask;
+  device.pool.parallel_for(tasks, [&](int64_t task, int lane) {
+    float* const row = scratch.rows + lane * head_dim;
+    const int64_t end = std::min<int64_t>(params.n_labels, (task + 1) * kLabelsPerTask);
+    for (int64_t label = task * kLabelsPerTask; label < end; ++label) {
+      float* const sum = params.sums + label * head_dim;
+      std::fill(sum, sum + head_dim, 0.0f);
+      for (int32_t at = scratch.offsets[label]; at < scratch.offsets[label + 1]; ++at) {
+        const int32_t i = scratch.order[at];
+        kernels.load_rows(params.dtype, params.x, params.x_stride, &i, 1, params.head_dim, row);
+        kernels.add_row(params.weights != nullptr ? params.weights[i] : 1.0f, row, params.head_dim,
+                        sum);
+      }
+    }
+  });
+  return ok_status();
+}
+
+size_t reduce_by_label_workspace(SkvDevice& device, const SkvReduceByLabelParams& params) {
+  Carver carver(nullptr);
+  lay_out(device, params, carver);
+  return carver.used();
+}
+
+}  // namespace spindlekv::cpu
