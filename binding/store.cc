@@ -25,8 +25,8 @@ Napi::Value finish(const Napi::CallbackInfo& info, const StoreState& state, cons
 int32_t layer_argument(Arguments* args, const StoreState& state, napi_value value) {
   double number = 0;
   const int32_t layers = state.store->config().layers;
-  if (napi_get_value_double(args->env(), value, &number) != napi_ok || std::floor(number) != number ||
-      number < 0 || number >= layers) {
+  if (napi_get_value_double(args->env(), value, &number) != napi_ok ||
+      std::floor(number) != number || number < 0 || number >= layers) {
     args->fail("layer", "an integer in [0, " + std::to_string(layers) + ")", args->describe(value));
     return 0;
   }
@@ -35,15 +35,16 @@ int32_t layer_argument(Arguments* args, const StoreState& state, napi_value valu
 
 int32_t count_argument(Arguments* args, napi_value value, const char* name) {
   double number = 0;
-  if (napi_get_value_double(args->env(), value, &number) != napi_ok || std::floor(number) != number ||
-      number < 0 || number > INT32_MAX) {
+  if (napi_get_value_double(args->env(), value, &number) != napi_ok ||
+      std::floor(number) != number || number < 0 || number > INT32_MAX) {
     args->fail(name, "an integer of 0 or more", args->describe(value));
     return 0;
   }
   return static_cast<int32_t>(number);
 }
 
-// [heads, tokens, D] rows: a Tensor of the store's device, or a Float32Array where the device reads host memory.
+// [heads, tokens, D] rows: a Tensor of the store's device, or a Float32Array where the device reads
+// host memory.
 RowView rows_argument(Arguments* args, const StoreState& state, napi_value value, const char* name,
                       int32_t heads, int32_t tokens) {
   RowView rows;
@@ -80,7 +81,8 @@ RowView rows_argument(Arguments* args, const StoreState& state, napi_value value
     return rows;
   }
   if (tensor->storage == nullptr) {
-    args->fail(error_status(SKV_DISPOSED, args->op(), "expected a live Tensor for %s, got a disposed one", name));
+    args->fail(error_status(SKV_DISPOSED, args->op(),
+                            "expected a live Tensor for %s, got a disposed one", name));
     return rows;
   }
   if (tensor->device != state.pool->device) {
@@ -93,8 +95,9 @@ RowView rows_argument(Arguments* args, const StoreState& state, napi_value value
     args->fail(name, "dtype f32, f16 or bf16", "another dtype");
     return rows;
   }
-  const bool fits = tensor->rank() == 3 && tensor->shape[0] == heads && tensor->shape[1] == tokens &&
-                    tensor->shape[2] == config.head_dim && (wanted == 0 || tensor->strides[2] == 1);
+  const bool fits = tensor->rank() == 3 && tensor->shape[0] == heads &&
+                    tensor->shape[1] == tokens && tensor->shape[2] == config.head_dim &&
+                    (wanted == 0 || tensor->strides[2] == 1);
   if (!fits) {
     std::string got = "[";
     for (size_t axis = 0; axis < tensor->shape.size(); ++axis) {
@@ -241,9 +244,10 @@ Napi::Value attend(const Napi::CallbackInfo& info) {
       scores.require_axis("sum", sum, 0, rows);
       scores.require_axis_at_least("sum", sum, 1, slots);
       if (args.ok() && sum->device != state->pool->device) {
-        args.fail(error_status(SKV_WRONG_DEVICE, args.op(),
-                               "expected a Tensor on the cache's device for scores.sum, got one on %s",
-                               sum->device->kind().c_str()));
+        args.fail(
+            error_status(SKV_WRONG_DEVICE, args.op(),
+                         "expected a Tensor on the cache's device for scores.sum, got one on %s",
+                         sum->device->kind().c_str()));
       }
       request.score_sum = static_cast<float*>(sum->data());
       request.score_stride = sum->strides[0];
@@ -301,9 +305,10 @@ Napi::Value window_scores(const Napi::CallbackInfo& info) {
   }
   if (!args.ok()) return raise(info, &args);
   const std::shared_ptr<Store> store = state->store;
-  return queue_store_job(info, &args, state, info[2], [store, layer, window, params](OpRunner& run) {
-    return store->window_scores(run, layer, window, params);
-  });
+  return queue_store_job(info, &args, state, info[2],
+                         [store, layer, window, params](OpRunner& run) {
+                           return store->window_scores(run, layer, window, params);
+                         });
 }
 
 // Copies a head's raw slots behind its encoded ones, keys before RoPE, into k and v [slots, D].
@@ -337,19 +342,19 @@ Napi::Value read_raw(const Napi::CallbackInfo& info) {
   if (!args.ok()) return raise(info, &args);
   void* const k_data = k->data();
   void* const v_data = v->data();
-  const size_t bytes = static_cast<size_t>(slots) * static_cast<size_t>(config.head_dim) *
-                       dtype_bytes(config.dtype);
+  const size_t bytes =
+      static_cast<size_t>(slots) * static_cast<size_t>(config.head_dim) * dtype_bytes(config.dtype);
   const std::shared_ptr<Store> store = state->store;
-  return queue_store_job(
-      info, &args, state, info[2],
-      [store, layer, kv_head, first, k_data, v_data, bytes](OpRunner& run) {
-        SkvRun rows{};
-        MemoryBlock block;
-        SKV_RETURN_IF_ERROR(store->gather_raw(run, store->head(layer, kv_head), first, &rows, &block));
-        SKV_RETURN_IF_ERROR(run.copy(k_data, rows.k, bytes, SKV_COPY_ON_DEVICE));
-        SKV_RETURN_IF_ERROR(run.copy(v_data, rows.v, bytes, SKV_COPY_ON_DEVICE));
-        return run.synchronize();
-      });
+  return queue_store_job(info, &args, state, info[2],
+                         [store, layer, kv_head, first, k_data, v_data, bytes](OpRunner& run) {
+                           SkvRun rows{};
+                           MemoryBlock block;
+                           SKV_RETURN_IF_ERROR(store->gather_raw(run, store->head(layer, kv_head),
+                                                                 first, &rows, &block));
+                           SKV_RETURN_IF_ERROR(run.copy(k_data, rows.k, bytes, SKV_COPY_ON_DEVICE));
+                           SKV_RETURN_IF_ERROR(run.copy(v_data, rows.v, bytes, SKV_COPY_ON_DEVICE));
+                           return run.synchronize();
+                         });
 }
 
 Napi::Value describe(const Napi::CallbackInfo& info) {
@@ -413,6 +418,15 @@ Napi::Value snapshot(const Napi::CallbackInfo& info) {
       });
 }
 
+Napi::Value release_queries(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "compress");
+  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
+  if (state != nullptr) require_idle(&args, *state);
+  if (!args.ok()) return raise(info, &args);
+  state->store->release_queries();
+  return info.Env().Undefined();
+}
+
 Napi::Value dispose(const Napi::CallbackInfo& info) {
   const std::shared_ptr<StoreState> state = unwrap_handle<StoreState>(info.Env(), info[0]);
   if (state != nullptr) {
@@ -431,7 +445,8 @@ std::shared_ptr<StoreState> store_argument(Arguments* args, napi_value value) {
     return nullptr;
   }
   if (state->store == nullptr) {
-    args->fail(error_status(SKV_DISPOSED, args->op(), "expected a live cache for cache, got a disposed one"));
+    args->fail(error_status(SKV_DISPOSED, args->op(),
+                            "expected a live cache for cache, got a disposed one"));
     return nullptr;
   }
   args->fail(state->pool->device->check_usable(args->op()));
@@ -499,6 +514,7 @@ void register_store(Napi::Env env, Napi::Object exports) {
   add("storeQueryBytes", query_bytes);
   add("storePlannedBytes", planned_bytes);
   add("storeSnapshot", snapshot);
+  add("storeReleaseQueries", release_queries);
   add("storeDispose", dispose);
 }
 

@@ -129,8 +129,10 @@ Status Draft::keep_head(OpRunner& run, const HeadSegments& source, const KeptSlo
     last = slot;
   }
   result->segments.clear();
-  if (kept.count == slots && kept.masks == nullptr) {
-    *result = source;  // nothing goes: the segments are shared as they are
+  const bool is_exact = source.segments.size() == 1 && source.segments.front().begin == 0 &&
+                        source.segments.front().slots == source.segments.front().shape.capacity;
+  if (kept.count == slots && kept.masks == nullptr && is_exact) {
+    *result = source;  // nothing goes and nothing is wasted: the segment is shared as it is
     return ok_status();
   }
   int32_t base = 0;

@@ -291,6 +291,8 @@ Status Store::record(OpRunner& run, Layer& layer, const RowView& q, int32_t quer
   const int32_t heads = config_.kv_heads * config_.group;
   const size_t row = dtype_bytes(q.dtype) * index(config_.head_dim);
   QueryLog log = layer.queries;
+  if (log.is_paused && queries < 2) return ok_status();
+  log.is_paused = false;
   const int32_t first_position = layer.next_position - queries;
   const bool restart = log.capacity != config_.record_queries || log.dtype != q.dtype ||
                        log.end_position != first_position;
@@ -468,6 +470,13 @@ void Store::set_record_queries(int32_t rows) {
   config_.record_queries = rows;
   if (rows > 0) return;
   for (Layer& layer : layers_) layer.queries = QueryLog{};
+}
+
+void Store::release_queries() {
+  for (Layer& layer : layers_) {
+    layer.queries = QueryLog{};
+    layer.queries.is_paused = true;
+  }
 }
 
 int32_t Store::recorded_queries(int32_t layer) const {

@@ -102,6 +102,9 @@ class Store {
   // Storage of keys appended from now on; existing segments keep theirs.
   void set_key_storage(bool rotate_keys, bool reindex);
   void set_record_queries(int32_t rows);
+  // Forgets the recorded queries; recording goes on with the next chunk of two or more tokens (the next
+  // prompt), so that a decode after compression keeps no log.
+  void release_queries();
 
   const HeadSegments& head(int32_t layer, int32_t kv_head) const;
   int32_t next_position(int32_t layer) const { return layers_[index(layer)].next_position; }
@@ -122,6 +125,7 @@ class Store {
     int32_t first = 0;
     int32_t count = 0;
     int32_t end_position = 0;  // position after the newest row
+    bool is_paused = false;    // released; single tokens are not recorded
   };
 
   struct Layer {

@@ -1,0 +1,302 @@
+import type { Device } from "../device.js";
+import { argumentError, spindleError } from "../errors.js";
+import { full } from "../methods/full.js";
+import { type CompressOptions, type CompressReport, compressCache } from "./compress.js";
+import { LayerCache } from "./layer-cache.js";
+import { type Method, needsPreRopeKeys } from "./method.js";
+import { type StorePolicies, storeAddon } from "./native-store.js";
+import { PagePool } from "./page-pool.js";
+import { SimilarityMemo } from "./similarity-memo.js";
+import { type CacheStats, sumParts } from "./stats.js";
+
+/** RoPE of a model whose keys and queries come before rotation. */
+export interface CacheRope {
+  /** Base of the angles, > 1. */
+  readonly theta: number;
+  /** "norm": adjacent pairs (llama.cpp's llama models); "neox": half-split pairs (Hugging Face). */
+  readonly style: "norm" | "neox";
+  /** Leading dims that turn. Default headDim. */
+  readonly nRot?: number;
+  /** Frequency scaling, as `makeRopeTable` takes it. */
+  readonly scaling?: object;
+}
+
+/** Options of {@link KVCache}. */
+export interface KVCacheOptions {
+  readonly layers: number;
+  readonly queryHeads: number;
+  /** Divides queryHeads; at most 16 query heads per KV head. */
+  readonly kvHeads: number;
+  /** Multiple of 8, 8..512. */
+  readonly headDim: number;
+  /** Stored type of K and V. Default "f16". */
+  readonly dtype?: "f32" | "f16" | "bf16";
+  /** Given: keys and queries come before RoPE and the cache rotates them. Absent: they come rotated. */
+  readonly rope?: CacheRope;
+  /** Default: everything stays ({@link full}). */
+  readonly method?: Method;
+  /** Logit scale. Default 1 / sqrt(headDim). */
+  readonly scale?: number;
+  /** Memory to draw on; default: a pool of its own. */
+  readonly pool?: PagePool;
+  /** Slots of a page that takes appends, 1..65536. Default 64. */
+  readonly pageSlots?: number;
+  /** Store keys before RoPE although the method does not ask for it, for forks with methods that do. */
+  readonly preRopeKeys?: boolean;
+  /** Query rows recorded per layer for the scorer of a fork's method; default: what the own method needs. */
+  readonly recordQueries?: number;
+}
+
+/** Options of {@link KVCache.fork}. */
+export interface ForkOptions {
+  /** Method of the fork; default: the same. */
+  readonly method?: Method;
+}
+
+/**
+ * The KV cache of one sequence: `append` and `attend` per layer inside the runtime's forward pass, `compress`
+ * by the method when the prompt is in.
+ *
+ * Not thread-safe; calls other than `stats` fail with ERR_SPINDLEKV_BUSY while `compress` runs.
+ *
+ * @example
+ * ```ts
+ * import { KVCache, openDevice, spindleKV } from "spindlekv";
+ *
+ * const device = await openDevice();
+ * using cache = new KVCache(device, {
+ *   layers: 2, queryHeads: 8, kvHeads: 2, headDim: 64,
+ *   rope: { theta: 10_000, style: "norm" },
+ *   method: spindleKV({ keep: 0.2 }),
+ * });
+ * const tokens = 300;
+ * const k = new Float32Array(2 * tokens * 64).fill(0.1);
+ * const q = new Float32Array(8 * tokens * 64).fill(0.1);
+ * const out = new Float32Array(q.length);
+ * for (const layer of cache.layers) {
+ *   layer.append(k, k, tokens);
+ *   layer.attend(q, out, tokens);
+ * }
+ * await cache.compress();
+ * console.log(cache.stats().ratio);
+ * ```
+ */
+export class KVCache {
+  readonly device: Device;
+  readonly method: Method;
+  readonly options: KVCacheOptions;
+  readonly pool: PagePool;
+  readonly layers: readonly LayerCache[];
+  readonly scale: number;
+  /** @internal */
+  similarity = new SimilarityMemo();
+  #isCompressing = false;
+  #isDisposed = false;
+  readonly #ownsPool: boolean;
+
+  /**
+   * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when an option is out of range
+   * @throws {SpindleKVError} ERR_SPINDLEKV_MISSING_INPUT when the method needs keys before RoPE and `rope` is absent
+   */
+  constructor(device: Device, options: KVCacheOptions);
+  /** @internal A fork of `source`. */
+  constructor(device: Device, options: KVCacheOptions, source: KVCache);
+  constructor(device: Device, options: KVCacheOptions, source?: KVCache) {
+    const method = options.method ?? full();
+    const { queryHeads, kvHeads, headDim } = options;
+    if (!Number.isInteger(queryHeads) || queryHeads < 1 || queryHeads % kvHeads !== 0) {
+      throw argumentError("KVCache", `a positive multiple of kvHeads (${kvHeads})`, "queryHeads", queryHeads);
+    }
+    checkNeeds(method, options);
+    this.device = device;
+    this.method = method;
+    this.options = options;
+    this.scale = options.scale ?? 1 / Math.sqrt(headDim);
+    this.#ownsPool = source === undefined && options.pool === undefined;
+    this.pool = source?.pool ?? options.pool ?? new PagePool(device);
+    if (source !== undefined) {
+      storeAddon().storeFork(this, source);
+    } else {
+      if (this.pool.device !== device) {
+        throw spindleError(
+          "ERR_SPINDLEKV_WRONG_DEVICE",
+          "KVCache",
+          "KVCache: expected a pool on the cache's device for pool, got one on another",
+        );
+      }
+      storeAddon().storeCreate(this, this.pool, {
+        layers: options.layers,
+        kvHeads,
+        group: queryHeads / kvHeads,
+        headDim,
+        dtype: options.dtype ?? "f16",
+        pageSlots: options.pageSlots ?? 64,
+        rotateKeys: false,
+        reindex: false,
+        recordQueries: 0,
+        ...(options.rope === undefined
+          ? {}
+          : { rope: { ...options.rope, nRot: options.rope.nRot ?? headDim } }),
+      });
+    }
+    this.configure(initialPolicies(method));
+    this.layers = Object.freeze(
+      Array.from({ length: options.layers }, (_, index) => new LayerCache(this, index)),
+    );
+  }
+
+  /** @internal Key storage and recording by the method, with the given policies. */
+  configure(policies: StorePolicies): void {
+    const { method, options } = this;
+    const window = method.score?.source === "attention" ? method.score.window : 0;
+    storeAddon().storeConfigure(this, {
+      rotateKeys:
+        options.rope !== undefined && !needsPreRopeKeys(method) && options.preRopeKeys !== true,
+      reindex: method.positions === "reindexed",
+      recordQueries: Math.max(window, options.recordQueries ?? 0),
+      ...policies,
+    });
+  }
+
+  /** Tokens appended so far (to the first layer). */
+  get tokens(): number {
+    return storeAddon().storeDescribe(this, 0).position;
+  }
+
+  /**
+   * A second cache that continues from here. Pages are shared until either side writes to them; a prefix shared
+   * by several forks is stored once.
+   *
+   * @param options another method for the fork
+   * @returns a cache that the caller disposes
+   * @throws {SpindleKVError} ERR_SPINDLEKV_BUSY while `compress` runs
+   * @throws {SpindleKVError} ERR_SPINDLEKV_MISSING_INPUT when the method needs keys before RoPE and they are stored rotated
+   */
+  fork(options: ForkOptions = {}): KVCache {
+    this.assertIdle("fork");
+    const method = options.method ?? this.method;
+    if (needsPreRopeKeys(method) && this.#hasRotatedKeys()) {
+      throw spindleError(
+        "ERR_SPINDLEKV_MISSING_INPUT",
+        "fork",
+        `fork: expected keys stored before RoPE for method ${method.id}, got keys stored after it (set preRopeKeys)`,
+      );
+    }
+    const copy = new KVCache(this.device, { ...this.options, method }, this);
+    copy.similarity.release();
+    copy.similarity = this.similarity.retain();
+    return copy;
+  }
+
+  #hasRotatedKeys(): boolean {
+    return this.layers.some((layer) =>
+      storeAddon()
+        .storeDescribe(this, layer.index)
+        .heads.some((head) => head.hasRotatedKeys),
+    );
+  }
+
+  /**
+   * Compresses by the method. Runs off the event loop; the cache changes all at once at the end, and not at all
+   * when the call fails or is aborted.
+   *
+   * @param options abort signal and progress callback
+   * @returns what was done
+   * @throws {SpindleKVError} ERR_SPINDLEKV_ABORTED, ERR_SPINDLEKV_OUT_OF_MEMORY, ERR_SPINDLEKV_NON_FINITE,
+   *   ERR_SPINDLEKV_MISSING_INPUT (queries were not recorded), ERR_SPINDLEKV_BUSY,
+   *   ERR_SPINDLEKV_ARGUMENT (the target is below what the protected slots take)
+   */
+  async compress(options: CompressOptions = {}): Promise<CompressReport> {
+    this.assertIdle("compress");
+    this.#isCompressing = true;
+    try {
+      return await compressCache(this, options);
+    } finally {
+      this.#isCompressing = false;
+    }
+  }
+
+  /** What the cache holds. @throws {SpindleKVError} ERR_SPINDLEKV_DISPOSED */
+  stats(): CacheStats {
+    const addon = storeAddon();
+    const { layers, kvHeads, headDim } = this.options;
+    const infos = Array.from({ length: layers }, (_, layer) => addon.storeDescribe(this, layer));
+    const tokens = infos[0]?.position ?? 0;
+    const nativeBytes = infos.reduce((sum, info) => sum + info.position * kvHeads * headDim * 4, 0);
+    const bytes = sumParts(infos.map((info) => info.bytes));
+    return {
+      device: this.device.name,
+      method: this.method.id,
+      tokens,
+      bytes,
+      queryBytes: addon.storeQueryBytes(this),
+      nativeBytes,
+      ratio: nativeBytes === 0 ? 0 : bytes.total / nativeBytes,
+      perLayer: infos.map((info) => ({
+        bytes: info.bytes.total,
+        parts: info.bytes,
+        slots: info.heads.reduce((sum, head) => sum + head.slots, 0),
+        heads: info.heads,
+      })),
+      pool: this.pool.stats(),
+    };
+  }
+
+  /** Every stored byte as one string: equal snapshots mean bit-identical caches. For tests and checkpoints. */
+  async snapshot(): Promise<Uint8Array> {
+    return new Uint8Array(await storeAddon().storeSnapshot(this));
+  }
+
+  /** @internal The contents changed: similarities of before are of no use any more. */
+  forgetSimilarity(): void {
+    if (this.similarity.isEmpty) return;
+    this.similarity.release();
+    this.similarity = new SimilarityMemo();
+  }
+
+  /** @internal */
+  assertIdle(op: string): void {
+    if (!this.#isCompressing) return;
+    throw spindleError(
+      "ERR_SPINDLEKV_BUSY",
+      op,
+      `${op}: expected an idle cache for cache, got one that is being compressed`,
+    );
+  }
+
+  /** Frees the cache's pages. Idempotent; a running `compress` fails. */
+  dispose(): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.similarity.release();
+    storeAddon().storeDispose(this);
+    if (this.#ownsPool) this.pool.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Fails before any work when a part of the method needs what the cache is not given. */
+function checkNeeds(method: Method, options: KVCacheOptions): void {
+  if (options.rope !== undefined || !needsPreRopeKeys(method)) return;
+  const part = method.codec.id === "codebook" ? "codec codebook" : "positions reindexed";
+  throw spindleError(
+    "ERR_SPINDLEKV_MISSING_INPUT",
+    "KVCache",
+    `KVCache: expected keys before RoPE for ${part} of method ${method.id}, got a cache without rope`,
+  );
+}
+
+/** An every-step method with a target in tokens holds it from the first append on. */
+function initialPolicies(method: Method): StorePolicies {
+  if (method.schedule !== "every-step" || method.target === null || method.select === null) return {};
+  if (!("tokens" in method.target)) return {};
+  const { tokens } = method.target;
+  const { sinks } = method.select;
+  if (tokens <= sinks) {
+    throw argumentError("KVCache", `more than the ${sinks} sinks`, "target.tokens", tokens);
+  }
+  return { trim: { sinks, recent: tokens - sinks } };
+}

@@ -1,0 +1,154 @@
+/** The addon's functions behind pools, stores and drafts; binding/store.cc, pool.cc and draft.cc. */
+import type { Device } from "../device.js";
+import type { CancelToken } from "../jobs.js";
+import { native } from "../native.js";
+import type { Tensor } from "../tensor.js";
+
+/** Bytes by what they hold; `total` is the sum of the others and a multiple of the page size. */
+export interface ByteParts {
+  readonly raw: number;
+  readonly codewords: number;
+  readonly references: number;
+  readonly magnitudes: number;
+  readonly positions: number;
+  readonly masks: number;
+  readonly betas: number;
+  /** Room for appends, alignment, dropped fronts and page rounding. */
+  readonly slack: number;
+  readonly total: number;
+}
+
+/** One KV head of a layer. */
+export interface HeadStats {
+  readonly slots: number;
+  /** Slots stored as references; the others are raw. */
+  readonly encodedSlots: number;
+  readonly kCodewords: number;
+  readonly vCodewords: number;
+  readonly segments: number;
+  /** Whether some keys are stored after RoPE. */
+  readonly hasRotatedKeys: boolean;
+}
+
+export interface StoreLayerInfo {
+  readonly position: number;
+  readonly recordedQueries: number;
+  readonly bytes: ByteParts;
+  readonly heads: readonly HeadStats[];
+}
+
+export interface PoolStats {
+  readonly pageBytes: number;
+  readonly pagesUsed: number;
+  readonly bytesUsed: number;
+  /** Memory taken from the device, free pages included. */
+  readonly bytesReserved: number;
+  readonly slabs: number;
+  readonly peakBytesUsed: number;
+}
+
+export interface StoreOptions {
+  readonly layers: number;
+  readonly kvHeads: number;
+  readonly group: number;
+  readonly headDim: number;
+  readonly dtype: "f32" | "f16" | "bf16";
+  readonly pageSlots: number;
+  readonly rotateKeys: boolean;
+  readonly reindex: boolean;
+  readonly recordQueries: number;
+  readonly rope?: object;
+}
+
+export interface StorePolicies {
+  readonly rotateKeys?: boolean;
+  readonly reindex?: boolean;
+  readonly recordQueries?: number;
+  readonly insert?: { recent: number; interval: number; thetaK: number; thetaV: number };
+  readonly trim?: { sinks: number; recent: number };
+}
+
+export interface PlannedShape {
+  readonly slots: number;
+  readonly kCodewords: number;
+  readonly vCodewords: number;
+  readonly hasMask: boolean;
+  readonly rawSlots: number;
+}
+
+type Rows = Tensor | Float32Array;
+
+export interface StoreAddon {
+  poolCreate(pool: object, device: Device, options: { pageBytes: number; slabBytes: number }): void;
+  poolStats(pool: object): PoolStats;
+  poolDispose(pool: object): void;
+  storeCreate(store: object, pool: object, options: StoreOptions): void;
+  storeFork(store: object, source: object): void;
+  storeConfigure(store: object, policies: StorePolicies): void;
+  storeAppend(store: object, layer: number, k: Rows, v: Rows, tokens: number): void;
+  storeAttend(
+    store: object,
+    layer: number,
+    q: Rows,
+    out: Rows,
+    queries: number,
+    scale: number,
+    scores?: { sum: Tensor; mode: "query-head" | "kv-head" },
+  ): void;
+  storeWindowScores(
+    store: object,
+    options: {
+      layer: number;
+      window: number;
+      norm: "sum" | "window" | "causalCount";
+      scale: number;
+      sum: Tensor;
+      nonfinite?: Tensor;
+    },
+    token?: CancelToken,
+  ): Promise<void>;
+  storeReadRaw(
+    store: object,
+    options: { layer: number; head: number; k: Tensor; v: Tensor },
+    token?: CancelToken,
+  ): Promise<void>;
+  storeDescribe(store: object, layer: number): StoreLayerInfo;
+  storeQueryBytes(store: object): number;
+  storePlannedBytes(store: object, shape: PlannedShape): number;
+  storeSnapshot(store: object): Promise<ArrayBuffer>;
+  storeReleaseQueries(store: object): void;
+  storeDispose(store: object): void;
+  draftCreate(draft: object, store: object): void;
+  draftKeep(
+    draft: object,
+    options: {
+      layer: number;
+      indices: Tensor;
+      counts: readonly number[];
+      masks?: Tensor;
+      pieceSlots?: number;
+      rotate?: boolean;
+    },
+    token?: CancelToken,
+  ): Promise<void>;
+  draftEncode(
+    draft: object,
+    options: {
+      layer: number;
+      thetaK: number;
+      thetaV: number;
+      refine: number;
+      codewords: number;
+      rawRecent: number;
+    },
+    token?: CancelToken,
+  ): Promise<void>;
+  draftDescribe(draft: object, options: { layer: number }): Pick<StoreLayerInfo, "bytes" | "heads">;
+  draftCommit(draft: object): void;
+  draftDispose(draft: object): void;
+}
+
+/** The addon as these classes see it. */
+export function storeAddon(): StoreAddon {
+  return native() as unknown as StoreAddon;
+}

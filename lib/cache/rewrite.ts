@@ -1,0 +1,274 @@
+/** The two things a budget leads to: the bytes it would take, and the rewritten segments. */
+import { spindleError } from "../errors.js";
+import { createCancelToken } from "../jobs.js";
+import { buildCodebookAsync } from "../ops/index.js";
+import { Tensor } from "../tensor.js";
+import { type CompressionJob, throwIfAborted } from "./compress.js";
+import { type CodebookCodec, needsPreRopeKeys } from "./method.js";
+import { type StoreLayerInfo, storeAddon } from "./native-store.js";
+import { type LayerScores, type Selection, selectLayer } from "./selection.js";
+
+export interface Thetas {
+  readonly k: number;
+  readonly v: number;
+}
+
+/**
+ * Memory that similarity graphs of one cache may take before they are built anew for every trial instead of kept.
+ * A head of n slots takes n^2 / 4 bytes for K and V: 2 GiB is 32 heads of 16k slots.
+ */
+const kMemoBytes = 2 * 2 ** 30;
+
+/** Bytes of the whole cache with `plan[layer]` ranked slots per row of each layer. Nothing is changed. */
+export async function plannedBytes(
+  job: CompressionJob,
+  scores: readonly LayerScores[],
+  plan: readonly number[],
+  thetas: Thetas | null,
+): Promise<number> {
+  const hasEncoded = job.infos.some((info) => info.heads.some((head) => head.encodedSlots > 0));
+  if (hasEncoded) return trialBytes(job, scores, plan, thetas);
+  const { codec } = job.method;
+  let bytes = 0;
+  for (const [layer, layerScores] of scores.entries()) {
+    using selection = await selectLayer(job, layerScores, plan[layer] ?? 0);
+    throwIfAborted(job.signal);
+    if (codec.id === "raw" || thetas === null) {
+      for (const count of selection.counts) {
+        bytes += headBytes(job, selection, { rawSlots: count });
+      }
+      continue;
+    }
+    const sizes = await coverLayer(job, layer, selection, codec, thetas);
+    selection.counts.forEach((count, head) => {
+      const rawSlots = rawRecentOf(job, codec, count);
+      bytes += headBytes(job, selection, { rawSlots, slots: count - rawSlots, ...sizes[head] });
+    });
+  }
+  return bytes;
+}
+
+function headBytes(
+  job: CompressionJob,
+  selection: Selection,
+  shape: { rawSlots: number; slots?: number; kCodewords?: number; vCodewords?: number },
+): number {
+  return storeAddon().storePlannedBytes(job.cache, {
+    slots: 0,
+    kCodewords: 0,
+    vCodewords: 0,
+    hasMask: selection.masks !== undefined,
+    ...shape,
+  });
+}
+
+function rawRecentOf(job: CompressionJob, codec: CodebookCodec, slots: number): number {
+  return codec.recentRaw ? Math.min(job.recent, slots) : 0;
+}
+
+/** Bytes by doing it: for caches whose slots are partly encoded already, where no formula knows the result. */
+async function trialBytes(
+  job: CompressionJob,
+  scores: readonly LayerScores[],
+  plan: readonly number[],
+  thetas: Thetas | null,
+): Promise<number> {
+  const addon = storeAddon();
+  const draft = {};
+  addon.draftCreate(draft, job.cache);
+  try {
+    await rewrite(job, scores, plan, thetas, draft, () => undefined);
+    return job.infos.reduce(
+      (sum, _, layer) => sum + addon.draftDescribe(draft, { layer }).bytes.total,
+      0,
+    );
+  } finally {
+    addon.draftDispose(draft);
+  }
+}
+
+/** Rewrites every layer into the draft. */
+export async function rewrite(
+  job: CompressionJob,
+  scores: readonly LayerScores[],
+  plan: readonly number[],
+  thetas: Thetas | null,
+  draft: object,
+  onProgress: (done: number) => void,
+): Promise<void> {
+  const { cache, method, signal } = job;
+  const addon = storeAddon();
+  const { codec } = method;
+  const rotate =
+    cache.options.rope !== undefined && !needsPreRopeKeys(method) && cache.options.preRopeKeys !== true;
+  const cancel = createCancelToken(signal);
+  try {
+    for (const [layer, layerScores] of scores.entries()) {
+      using selection = await selectLayer(job, layerScores, plan[layer] ?? 0);
+      await addon.draftKeep(
+        draft,
+        {
+          layer,
+          indices: selection.indices,
+          counts: selection.counts,
+          ...(selection.masks === undefined ? {} : { masks: selection.masks }),
+          rotate,
+          // Pages of a window that moves on are given back one by one.
+          pieceSlots: method.schedule === "every-step" ? (cache.options.pageSlots ?? 64) : 0,
+        },
+        cancel.token,
+      );
+      if (codec.id === "codebook" && thetas !== null) {
+        await addon.draftEncode(
+          draft,
+          {
+            layer,
+            thetaK: thetas.k,
+            thetaV: thetas.v,
+            refine: codec.refine,
+            codewords: codec.codewords,
+            rawRecent: codec.recentRaw ? job.recent : 0,
+          },
+          cancel.token,
+        );
+      }
+      throwIfAborted(signal);
+      onProgress((layer + 1) / scores.length);
+    }
+  } finally {
+    cancel.dispose();
+  }
+}
+
+/** Codewords that the selected slots of each head would need. */
+async function coverLayer(
+  job: CompressionJob,
+  layer: number,
+  selection: Selection,
+  codec: CodebookCodec,
+  thetas: Thetas,
+): Promise<{ kCodewords: number; vCodewords: number }[]> {
+  const { cache, signal } = job;
+  const { device } = cache;
+  const kept = selection.counts.map((count) => count - rawRecentOf(job, codec, count));
+  const total = kept.reduce((a, b) => a + b, 0);
+  const stride = selection.indices.shape[1] as number;
+  const isKept = memoBytes(job) <= kMemoBytes && codec.codewords === 0;
+  const rows = isKept ? [] : await readLayer(job, layer);
+  const graphs = isKept
+    ? await cache.similarity.get(`${layer} ${thetas.k} ${thetas.v}`, () =>
+        buildGraphs(job, layer, thetas),
+      )
+    : [];
+  try {
+    // Per head: labels and leaders of K and V, then all counts.
+    using lists = Tensor.zeros(device, "i32", [Math.max(1, 4 * total)]);
+    using counts = Tensor.zeros(device, "i32", [2 * kept.length]);
+    const problems = [];
+    let next = 0;
+    const take = (length: number): Tensor => {
+      const view = lists.view({ offset: next, shape: [length] });
+      next += length;
+      return view;
+    };
+    for (const [head, slots] of kept.entries()) {
+      if (slots === 0) continue;
+      for (const [side, theta] of [thetas.k, thetas.v].entries()) {
+        const graph = graphs[2 * head + side];
+        const x = rows[2 * head + side];
+        problems.push({
+          ...(x === undefined ? {} : { x }),
+          ...(graph === undefined ? {} : { graph }),
+          rows: selection.indices.view({ offset: head * stride, shape: [slots] }),
+          theta,
+          labels: take(slots),
+          leaders: take(slots),
+          count: counts.view({ offset: 2 * head + side, shape: [1] }),
+        });
+      }
+    }
+    await buildCodebookAsync(
+      { problems, stages: ["cover"], maxCodewords: codec.codewords },
+      signal === undefined ? {} : { signal },
+    );
+    const found = (await counts.read()) as Int32Array;
+    return kept.map((_, head) => ({
+      kCodewords: found[2 * head] as number,
+      vCodewords: found[2 * head + 1] as number,
+    }));
+  } finally {
+    for (const tensor of rows) tensor.dispose();
+  }
+}
+
+function memoBytes(job: CompressionJob): number {
+  const perHead = (slots: number) => 2 * slots * Math.ceil(slots / 64) * 8;
+  return job.infos.reduce(
+    (sum, info) => sum + info.heads.reduce((layer, head) => layer + perHead(head.slots), 0),
+    0,
+  );
+}
+
+/** K and V rows before RoPE of every head of a layer: [k0, v0, k1, v1, ...]; the caller disposes. */
+async function readLayer(job: CompressionJob, layer: number): Promise<Tensor[]> {
+  const { cache } = job;
+  const { headDim, dtype } = cache.options;
+  const info = job.infos[layer] as StoreLayerInfo;
+  const rows: Tensor[] = [];
+  try {
+    for (const [head, { slots }] of info.heads.entries()) {
+      const k = Tensor.zeros(cache.device, dtype ?? "f16", [slots, headDim]);
+      rows.push(k);
+      const v = Tensor.zeros(cache.device, dtype ?? "f16", [slots, headDim]);
+      rows.push(v);
+      await storeAddon().storeReadRaw(cache, { layer, head, k, v });
+    }
+    return rows;
+  } catch (error) {
+    for (const tensor of rows) tensor.dispose();
+    throw error;
+  }
+}
+
+/** Similarity graphs of every head of a layer over all its slots: [k0, v0, k1, v1, ...]. */
+async function buildGraphs(job: CompressionJob, layer: number, thetas: Thetas): Promise<Tensor[]> {
+  const { cache, signal } = job;
+  const { device } = cache;
+  const rows = await readLayer(job, layer);
+  const graphs: Tensor[] = [];
+  try {
+    using unused = Tensor.zeros(device, "i32", [2 * Math.max(1, ...rows.map((x) => x.shape[0] ?? 0)) + 1]);
+    using nonfinite = Tensor.zeros(device, "i32", [1]);
+    const problems = rows.map((x, index) => {
+      const slots = x.shape[0] as number;
+      const graph = Tensor.zeros(device, "u64", [slots, Math.ceil(slots / 64)]);
+      graphs.push(graph);
+      return {
+        x,
+        theta: index % 2 === 0 ? thetas.k : thetas.v,
+        graph,
+        labels: unused.view({ offset: 0, shape: [slots] }),
+        leaders: unused.view({ offset: slots, shape: [slots] }),
+        count: unused.view({ offset: 2 * slots, shape: [1] }),
+      };
+    });
+    await buildCodebookAsync(
+      { problems, stages: ["graph"], nonfinite },
+      signal === undefined ? {} : { signal },
+    );
+    const bad = Number((await nonfinite.read())[0]);
+    if (bad > 0) {
+      throw spindleError(
+        "ERR_SPINDLEKV_NON_FINITE",
+        "compress",
+        `compress: expected finite keys and values for codec codebook, got ${bad} rows of layer ${layer} that are not`,
+      );
+    }
+    return graphs;
+  } catch (error) {
+    for (const graph of graphs) graph.dispose();
+    throw error;
+  } finally {
+    for (const tensor of rows) tensor.dispose();
+  }
+}

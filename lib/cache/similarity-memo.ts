@@ -1,0 +1,46 @@
+import type { Tensor } from "../tensor.js";
+
+/**
+ * Similarity graphs of a cache's raw slots, kept while its contents stay as they are: a budget search, several
+ * keep values and forks of the same contents all read the same ones.
+ */
+export class SimilarityMemo {
+  readonly #graphs = new Map<string, Promise<Tensor[]>>();
+  #owners = 1;
+
+  /** Another cache with the same contents uses it too. */
+  retain(): this {
+    this.#owners += 1;
+    return this;
+  }
+
+  /** The last owner's release frees the graphs. */
+  release(): void {
+    this.#owners -= 1;
+    if (this.#owners > 0) return;
+    for (const graphs of this.#graphs.values()) {
+      // A graph that failed to build has nothing to free.
+      graphs.then(
+        (tensors) => {
+          for (const tensor of tensors) tensor.dispose();
+        },
+        () => undefined,
+      );
+    }
+    this.#graphs.clear();
+  }
+
+  get isEmpty(): boolean {
+    return this.#graphs.size === 0;
+  }
+
+  /** The graphs under `key`, built by `build` if they are not there yet. A failed build is forgotten. */
+  get(key: string, build: () => Promise<Tensor[]>): Promise<Tensor[]> {
+    const known = this.#graphs.get(key);
+    if (known !== undefined) return known;
+    const made = build();
+    this.#graphs.set(key, made);
+    made.catch(() => this.#graphs.delete(key));
+    return made;
+  }
+}

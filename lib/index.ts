@@ -1,0 +1,49 @@
+/**
+ * spindlekv: store, compress and attend over the key-value cache of a transformer.
+ *
+ * @packageDocumentation
+ */
+export { largestRemainder } from "./budget/largest-remainder.js";
+export { type PyramidOptions, pyramid } from "./budget/pyramid.js";
+export { type SpindlePyramidOptions, spindlePyramid } from "./budget/spindle-pyramid.js";
+export { uniform } from "./budget/uniform.js";
+export type { CompressOptions, CompressReport } from "./cache/compress.js";
+export { type CacheRope, type ForkOptions, KVCache, type KVCacheOptions } from "./cache/kv-cache.js";
+export { type AttendOptions, LayerCache } from "./cache/layer-cache.js";
+export type {
+  AttentionScore,
+  BudgetPart,
+  BudgetShape,
+  BudgetTarget,
+  CodebookCodec,
+  CodecPart,
+  Method,
+  PartInput,
+  PositionScore,
+  RawCodec,
+  Schedule,
+  ScorePart,
+  SelectPart,
+} from "./cache/method.js";
+export type { ByteParts, HeadStats, PoolStats } from "./cache/native-store.js";
+export { PagePool, type PagePoolOptions } from "./cache/page-pool.js";
+export type { CacheStats, LayerStats } from "./cache/stats.js";
+export { type CodebookOptions, codebook } from "./codec/codebook.js";
+export { raw } from "./codec/raw.js";
+export * from "./device.js";
+export { type ErrorCode, errorCodes, SpindleKVError } from "./errors.js";
+export { type ComposeOptions, compose } from "./methods/compose.js";
+export { full } from "./methods/full.js";
+export { type PyramidKVOptions, pyramidKV } from "./methods/pyramid-kv.js";
+export { type SlidingWindowOptions, slidingWindow } from "./methods/sliding-window.js";
+export { type SnapKVOptions, snapKV } from "./methods/snap-kv.js";
+export { type SpindleKVOptions, spindleKV } from "./methods/spindle-kv.js";
+export { type StreamingLLMOptions, streamingLLM } from "./methods/streaming-llm.js";
+export type { TargetOptions } from "./methods/target.js";
+export * from "./ops/index.js";
+export * from "./rope.js";
+export { type ObservationWindowOptions, observationWindow } from "./score/observation-window.js";
+export { position } from "./score/position.js";
+export { type SinksAndRecentOptions, sinksAndRecent } from "./select/sinks-and-recent.js";
+export { type TopKOptions, topK } from "./select/top-k.js";
+export { type DType, Tensor } from "./tensor.js";
