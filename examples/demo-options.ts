@@ -55,7 +55,7 @@ export function parseDemoOptions(argv: readonly string[]): DemoOptions {
   if (!devices.includes(device)) {
     throw new Error(`expected ${devices.join(", ")} for --device, got "${device}"`);
   }
-  const prompts = Number(values.prompts ?? (quick ? 4 : 16));
+  const prompts = Number(values.prompts ?? (quick ? 4 : 24));
   if (!Number.isInteger(prompts) || prompts < 1) {
     throw new Error(`expected a whole number above 0 for --prompts, got "${values.prompts}"`);
   }

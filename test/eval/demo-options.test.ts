@@ -2,9 +2,9 @@ import { describe, expect, it } from "vitest";
 import { parseDemoOptions } from "../../examples/demo-options.ts";
 
 describe("the demo's command line", () => {
-  it("measures sixteen prompts of full length at four keep values by default", () => {
+  it("measures two dozen prompts of full length at four keep values by default", () => {
     const options = parseDemoOptions([]);
-    expect(options).toMatchObject({ device: "auto", prompts: 16, sentences: 118 });
+    expect(options).toMatchObject({ device: "auto", prompts: 24, sentences: 118 });
     expect(options.keeps).toEqual([0.3, 0.15, 0.1, 0.06]);
     expect(options.methods.map(({ name }) => name)).toContain("spindle-kv");
     expect(options.methods[0]).toEqual({ name: "full", hasTarget: false });

@@ -10,10 +10,11 @@ import type {
 
 type Shape = Pick<LlamaConfig, "layers" | "queryHeads" | "kvHeads" | "headDim" | "ropeTheta">;
 
-interface Row {
-  readonly position: number;
-  readonly key: Float32Array;
-  readonly value: Float32Array;
+/** The rows of one KV head, one behind the other. */
+interface Rows {
+  readonly positions: readonly number[];
+  readonly keys: Float32Array;
+  readonly values: Float32Array;
 }
 
 export class ReferenceCache implements AttentionCache {
@@ -42,7 +43,7 @@ export class ReferenceCache implements AttentionCache {
 export class ReferenceLayer implements AttentionLayer {
   private readonly shape: Shape;
   private readonly frequencies: readonly number[];
-  private rows: Row[][]; // per KV head
+  private heads: readonly Rows[];
   private nextPosition = 0;
 
   constructor(shape: Shape) {
@@ -51,73 +52,93 @@ export class ReferenceLayer implements AttentionLayer {
       { length: shape.headDim / 2 },
       (_, pair) => shape.ropeTheta ** ((-2 * pair) / shape.headDim),
     );
-    this.rows = Array.from({ length: shape.kvHeads }, () => []);
+    const none = { positions: [], keys: new Float32Array(), values: new Float32Array() };
+    this.heads = Array.from({ length: shape.kvHeads }, () => none);
   }
 
   /** Rows held by each KV head. */
   get slots(): number {
-    return this.rows[0].length;
+    return this.heads[0].positions.length;
   }
 
   fork(): ReferenceLayer {
     const copy = new ReferenceLayer(this.shape);
-    copy.rows = this.rows.map((rows) => [...rows]);
+    copy.heads = this.heads;
     copy.nextPosition = this.nextPosition;
     return copy;
   }
 
   keepRecent(recent: number): void {
-    this.rows = this.rows.map((rows) => rows.slice(Math.max(0, rows.length - recent)));
+    const dropped = Math.max(0, this.slots - recent);
+    this.heads = this.heads.map(({ positions, keys, values }) => ({
+      positions: positions.slice(dropped),
+      keys: keys.slice(dropped * this.shape.headDim),
+      values: values.slice(dropped * this.shape.headDim),
+    }));
   }
 
   append(keys: Float32Array, values: Float32Array, tokens: number): void {
-    const { headDim } = this.shape;
-    this.rows.forEach((rows, head) => {
-      for (let t = 0; t < tokens; t++) {
-        const at = (head * tokens + t) * headDim;
-        const position = this.nextPosition + t;
-        const key = this.rotated(keys.slice(at, at + headDim), position);
-        rows.push({ position, key, value: values.slice(at, at + headDim) });
-      }
-    });
+    const size = tokens * this.shape.headDim;
+    const positions = Array.from({ length: tokens }, (_, t) => this.nextPosition + t);
+    this.heads = this.heads.map((rows, head) => ({
+      positions: [...rows.positions, ...positions],
+      keys: join(rows.keys, this.rotated(keys.slice(head * size, (head + 1) * size))),
+      values: join(rows.values, values.subarray(head * size, (head + 1) * size)),
+    }));
     this.nextPosition += tokens;
   }
 
   attend(queries: Float32Array, out: Float32Array, tokens: number): void {
     const { queryHeads, kvHeads, headDim } = this.shape;
+    this.nextPosition -= tokens; // the queries stand where the keys appended last stand
     for (let head = 0; head < queryHeads; head++) {
-      const rows = this.rows[Math.floor(head / (queryHeads / kvHeads))];
+      const rows = this.heads[Math.floor(head / (queryHeads / kvHeads))];
+      const from = head * tokens * headDim;
+      const rotated = this.rotated(queries.slice(from, from + tokens * headDim));
       for (let t = 0; t < tokens; t++) {
-        const at = (head * tokens + t) * headDim;
-        const position = this.nextPosition - tokens + t;
-        const query = this.rotated(queries.slice(at, at + headDim), position);
-        attendOne(query, rows, position, out.subarray(at, at + headDim));
+        const query = rotated.subarray(t * headDim, (t + 1) * headDim);
+        const at = from + t * headDim;
+        attendOne(query, rows, this.nextPosition + t, out.subarray(at, at + headDim));
       }
     }
+    this.nextPosition += tokens;
   }
 
-  private rotated(x: Float32Array, position: number): Float32Array {
-    this.frequencies.forEach((frequency, pair) => {
-      const angle = position * frequency;
-      const [a, b] = [x[2 * pair], x[2 * pair + 1]];
-      x[2 * pair] = a * Math.cos(angle) - b * Math.sin(angle);
-      x[2 * pair + 1] = a * Math.sin(angle) + b * Math.cos(angle);
-    });
+  /** Rotates the rows of `x` in place, the first one by the next position's angles. */
+  private rotated(x: Float32Array): Float32Array {
+    const { headDim } = this.shape;
+    for (let row = 0; row * headDim < x.length; row++) {
+      this.frequencies.forEach((frequency, pair) => {
+        const angle = (this.nextPosition + row) * frequency;
+        const at = row * headDim + 2 * pair;
+        const [a, b] = [x[at], x[at + 1]];
+        x[at] = a * Math.cos(angle) - b * Math.sin(angle);
+        x[at + 1] = a * Math.sin(angle) + b * Math.cos(angle);
+      });
+    }
     return x;
   }
 }
 
+function join(front: Float32Array, back: Float32Array): Float32Array {
+  const both = new Float32Array(front.length + back.length);
+  both.set(front);
+  both.set(back, front.length);
+  return both;
+}
+
 /** out = softmax(q . k / sqrt(d)) v over the rows at or before `position`, which come first. */
-function attendOne(query: Float32Array, rows: Row[], position: number, out: Float32Array): void {
-  let visible = rows.length;
-  while (rows[visible - 1].position > position) visible--;
+function attendOne(query: Float32Array, rows: Rows, position: number, out: Float32Array): void {
+  const { positions, keys, values } = rows;
+  const headDim = query.length;
+  let visible = positions.length;
+  while (positions[visible - 1] > position) visible--;
   const weights = new Float64Array(visible);
   let largest = -Infinity;
   for (let row = 0; row < visible; row++) {
-    const { key } = rows[row];
     let dot = 0;
-    for (let i = 0; i < key.length; i++) dot += query[i] * key[i];
-    weights[row] = dot / Math.sqrt(key.length);
+    for (let i = 0; i < headDim; i++) dot += query[i] * keys[row * headDim + i];
+    weights[row] = dot / Math.sqrt(headDim);
     largest = Math.max(largest, weights[row]);
   }
   let total = 0;
@@ -125,11 +146,10 @@ function attendOne(query: Float32Array, rows: Row[], position: number, out: Floa
     weights[row] = Math.exp(weights[row] - largest);
     total += weights[row];
   }
-  const sums = new Float64Array(out.length);
+  const sums = new Float64Array(headDim);
   for (let row = 0; row < visible; row++) {
-    const { value } = rows[row];
     const share = weights[row] / total;
-    for (let i = 0; i < value.length; i++) sums[i] += share * value[i];
+    for (let i = 0; i < headDim; i++) sums[i] += share * values[row * headDim + i];
   }
   out.set(sums);
 }
