@@ -2,6 +2,8 @@
 // part of the workspace that a launch over some of the queries uses.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include "core/ops.h"
 
 namespace spindlekv::cuda {

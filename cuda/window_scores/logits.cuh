@@ -191,7 +191,7 @@ __device__ __forceinline__ int logit_tile(const WindowArgs& args, const WindowTi
       if (row + r < tile.rows && slot + s < tile.slots &&
           is_visible(args, tile, row + r, slot + s, shared)) {
         logit = dot[r][s] * args.op.scale + shared.beta[slot + s];
-        nonfinite += isfinite(logit) ? 0 : 1;
+        nonfinite += fabsf(logit) < INFINITY ? 0 : 1;
       }
       shared.logit[row + r][slot + s] = logit;
     }

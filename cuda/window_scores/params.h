@@ -1,6 +1,8 @@
 // What the window_scores kernels are launched with.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include "core/canonical.h"
 #include "core/ops.h"
 
