@@ -1,0 +1,82 @@
+// What attend hands to its kernels: a piece of work, and the memory that it owns.
+//
+// Rows are the query heads of a KV head's group times the queries of a block: row g * n_queries + t.
+// A piece is the attention of those rows over some tiles of the head; its result is the partial
+// (m, l, acc): running maximum, sum of exponentials, weighted value sum.
+#pragma once
+
+#include <cstdint>
+
+#include "core/ops.h"
+#include "cpu/isa.h"
+#include "cpu/slot_tile.h"
+
+namespace spindlekv::cpu {
+
+// Up to this many rows stream K and V straight from their storage; above, blocks of both are converted
+// to floats first and the cost is shared by the rows.
+inline constexpr int kStreamRows = 16;
+
+// Rows of scratch arrays come in multiples of this, elements of a row in multiples of 16.
+inline constexpr int kRowMultiple = 6;
+inline constexpr int padded_rows(int rows) { return (rows + kRowMultiple - 1) / kRowMultiple * kRowMultiple; }
+inline constexpr int padded_dim(int head_dim) { return (head_dim + 15) / 16 * 16; }
+
+struct AttendTask {
+  const SkvAttendParams* params;
+  SlotSource source;
+  int kv_head;
+  int first_query, n_queries;  // the block
+  int first_tile, n_tiles;     // the piece
+  float* m;        // [rows]
+  float* l;        // [rows]
+  float* acc;      // [padded_rows, padded_dim]
+  float* logits;   // [n_tiles, rows, 64] kept for score accumulation, or NULL
+  float* scratch;  // attend_scratch_floats
+};
+
+struct MergeTask {
+  const SkvAttendParams* params;
+  int query_head, query;
+  int pieces;
+  const float* m;  // of the first piece, and so on in steps of the strides
+  const float* l;
+  const float* acc;
+  int64_t row_stride, acc_stride;  // from piece to piece
+  float* acc_scratch;              // [padded_dim]
+  float* lse;                      // [1] out
+};
+
+struct ScoreTask {
+  const float* logits;  // [rows, 64] of one tile
+  const float* lse;     // [rows]
+  int first_row, n_rows;
+  int count;            // slots of the tile
+  float* sum;           // [count], added to
+};
+
+struct AttendKernels {
+  void (*stream)(const AttendTask& task);
+  void (*block)(const AttendTask& task);
+  void (*merge)(const MergeTask& task);
+  void (*add_scores)(const ScoreTask& task);
+};
+
+inline int64_t attend_scratch_floats(int rows, int head_dim) {
+  const int64_t dim = padded_dim(head_dim);
+  // Queries; keys; values, or 8 rows on the way to the transposed keys; logits; rescale factors.
+  return padded_rows(rows) * (dim + kTileSlots + 1) + 2 * kTileSlots * dim + 8 * dim + 64;
+}
+
+SKV_DECLARE_ISA_TABLE(AttendKernels, attend_kernels)
+
+#if defined(SKV_ISA)
+namespace SKV_ISA {
+void attend_stream(const AttendTask& task);
+void attend_block(const AttendTask& task);
+void merge_partials(const MergeTask& task);
+void add_scores(const ScoreTask& task);
+}  // namespace SKV_ISA
+#endif
+
+}  // namespace spindlekv::cpu

@@ -1,0 +1,69 @@
+// What attend does once the partials of its pieces are there.
+//
+//   M = max m_i;  L = sum l_i exp(m_i - M);  out = sum acc_i exp(m_i - M) / L;  lse = M + ln L   (i ascending)
+//   sum[s] += sum_r exp(logit[r, s] - lse[r])                                                  (r ascending)
+#include "cpu/attend_task.h"
+#include "cpu/isa/rows.h"
+#include "cpu/isa/softmax.h"
+
+namespace spindlekv::cpu::SKV_ISA {
+namespace {
+
+float exp_of(float x) {
+  float lanes[kWidth] = {x};
+  store(lanes, exp_fast(load(lanes)));
+  return lanes[0];
+}
+
+}  // namespace
+
+void merge_partials(const MergeTask& task) {
+  const SkvAttendParams& params = *task.params;
+  const int dim = padded_dim(params.head_dim);
+  float maximum = kNegativeInfinity;
+  for (int i = 0; i < task.pieces; ++i) {
+    const float m = task.m[i * task.row_stride];
+    maximum = m > maximum ? m : maximum;
+  }
+  const float pivot = finite_pivot(maximum);
+
+  float total = 0.0f;
+  float* const sum = task.acc_scratch;
+  for (int d = 0; d < dim; d += kWidth) store(sum + d, zero());
+  for (int i = 0; i < task.pieces; ++i) {
+    const float l = task.l[i * task.row_stride];
+    if (l == 0.0f) continue;  // saw nothing
+    const float weight = exp_of(task.m[i * task.row_stride] - pivot);
+    const float* const acc = task.acc + i * task.acc_stride;
+    total += l * weight;
+    for (int d = 0; d < dim; d += kWidth) {
+      store(sum + d, madd(splat(weight), load(acc + d), load(sum + d)));
+    }
+  }
+
+  *task.lse = total == 0.0f ? kNegativeInfinity : maximum + __builtin_logf(total);
+  if (total != 0.0f) {
+    for (int d = 0; d < dim; d += kWidth) store(sum + d, div(load(sum + d), splat(total)));
+  }
+  const int64_t at = task.query_head * params.out_stride_head + task.query * params.out_stride_token;
+  const int64_t bytes = params.q_dtype == SKV_F32 ? 4 : 2;
+  store_row_of(params.q_dtype, sum, static_cast<char*>(params.out) + at * bytes, params.head_dim);
+}
+
+void add_scores(const ScoreTask& task) {
+  float sums[kTileSlots];
+  for (int i = 0; i < kTileSlots; i += kWidth) {
+    Vec sum = zero();
+    for (int r = task.first_row; r < task.first_row + task.n_rows; ++r) {
+      // A row that saw nothing has lse = -inf and logits -inf: exp(-inf - 0) = 0.
+      const float pivot = finite_pivot(task.lse[r]);
+      sum = add(sum, exp_fast(sub(load(task.logits + r * kTileSlots + i), splat(pivot))));
+    }
+    store(sums + i, sum);
+  }
+  for (int i = 0; i < task.count; ++i) task.sum[i] += sums[i];
+}
+
+extern const AttendKernels attend_kernels = {attend_stream, attend_block, merge_partials, add_scores};
+
+}  // namespace spindlekv::cpu::SKV_ISA

@@ -1,0 +1,297 @@
+// attend for few rows (decode): K and V are read once, straight from their storage.
+//
+//   x[r, s] = q[r] . k[s];  p = exp(x - m);  acc[r] += sum_s p[r, s] v[s]     64 slots at a time
+// Four rows share each K and V vector in registers (4 slots x 4 rows of accumulators for K, 4 x 4 vectors
+// of output for V on AVX-512); the next tile's rows are prefetched meanwhile. Bytes: 2 D e per slot,
+// memory-bound. Keys that turn while they are read go through a float tile in the first-level cache.
+#include "cpu/attend_task.h"
+#include "cpu/isa/rows.h"
+#include "cpu/isa/softmax.h"
+
+namespace spindlekv::cpu::SKV_ISA {
+namespace {
+
+constexpr int kLineBytes = 64;
+
+inline void prefetch_row(const void* row, int bytes) {
+  const char* const p = static_cast<const char*>(row);
+  for (int at = 0; at < bytes; at += kLineBytes) __builtin_prefetch(p + at, 0, 3);
+}
+
+// ---- scores ---------------------------------------------------------------------------------------
+
+// 4 slots x kRows rows; the slots' dot products land at out[r * 64 + 0..3].
+template <class Element, int kRows>
+inline void score_4_slots(const float* q, int dim, const void* const* k, int head_dim, float* out) {
+  const Element* row[4];
+  for (int i = 0; i < 4; ++i) row[i] = static_cast<const Element*>(k[i]);
+  Vec acc[kRows][4];
+  for (int r = 0; r < kRows; ++r) {
+    for (int i = 0; i < 4; ++i) acc[r][i] = zero();
+  }
+  int d = 0;
+  for (; d + kWidth <= head_dim; d += kWidth) {
+    Vec key[4];
+    for (int i = 0; i < 4; ++i) key[i] = load(row[i] + d);
+    for (int r = 0; r < kRows; ++r) {
+      const Vec query = load(q + r * dim + d);
+      for (int i = 0; i < 4; ++i) acc[r][i] = madd(query, key[i], acc[r][i]);
+    }
+  }
+  if (kWidth > 8 && d < head_dim) {
+    for (int i = 0; i < 4; ++i) {
+      const Vec key = load_8(row[i] + d);
+      for (int r = 0; r < kRows; ++r) acc[r][i] = madd(load(q + r * dim + d), key, acc[r][i]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) sum_4(acc[r], out + r * kTileSlots);
+}
+
+template <class Element, int kRows>
+void score_tile(const float* q, int dim, const void* const* k, int count, int head_dim,
+                const SlotTile* ahead, int ahead_bytes, float* out) {
+  for (int slot = 0; slot < count; slot += 4) {
+    if (ahead != nullptr) {
+      for (int i = 0; i < 4; ++i) prefetch_row(ahead->k[slot + i], ahead_bytes);
+    }
+    score_4_slots<Element, kRows>(q, dim, k + slot, head_dim, out + slot);
+  }
+}
+
+// ---- values ---------------------------------------------------------------------------------------
+
+// kVecs vectors of output from column d on. kHalf: only 8 elements are left (AVX-512).
+template <class Element, int kRows, int kVecs, bool kHalf>
+inline void add_columns(const float* p, const void* const* v, int count, int d, int dim,
+                        const float* factor, const SlotTile* ahead, int ahead_bytes, float* acc) {
+  Vec sum[kRows][kVecs];
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kVecs; ++c) {
+      sum[r][c] = mul(load(acc + r * dim + d + c * kWidth), splat(factor[r]));
+    }
+  }
+  for (int slot = 0; slot < count; ++slot) {
+    const Element* const row = static_cast<const Element*>(v[slot]) + d;
+    if (ahead != nullptr) prefetch_row(ahead->v[slot], ahead_bytes);
+    Vec value[kVecs];
+    for (int c = 0; c < kVecs; ++c) value[c] = kHalf ? load_8(row) : load(row + c * kWidth);
+    for (int r = 0; r < kRows; ++r) {
+      const Vec weight = splat(p[r * kTileSlots + slot]);
+      for (int c = 0; c < kVecs; ++c) sum[r][c] = madd(weight, value[c], sum[r][c]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kVecs; ++c) store(acc + r * dim + d + c * kWidth, sum[r][c]);
+  }
+}
+
+template <class Element, int kRows>
+void add_values(const float* p, const void* const* v, int count, int head_dim, int dim,
+                const float* factor, const SlotTile* ahead, int ahead_bytes, float* acc) {
+  constexpr int kVecs = kWidth == 16 ? 4 : 2;
+  int d = 0;
+  for (; d + kVecs * kWidth <= head_dim; d += kVecs * kWidth) {
+    add_columns<Element, kRows, kVecs, false>(p, v, count, d, dim, factor, ahead, ahead_bytes, acc);
+    ahead = nullptr;
+  }
+  for (; d + kWidth <= head_dim; d += kWidth) {
+    add_columns<Element, kRows, 1, false>(p, v, count, d, dim, factor, ahead, ahead_bytes, acc);
+    ahead = nullptr;
+  }
+  if (kWidth > 8 && d < head_dim) {
+    add_columns<Element, kRows, 1, true>(p, v, count, d, dim, factor, ahead, ahead_bytes, acc);
+  }
+}
+
+// Infinity or NaN in a row that is hidden from a head must not reach it as 0 * infinity.
+template <class Element>
+bool has_nonfinite(const void* const* v, int count, int head_dim) {
+  Vec probe = zero();
+  for (int slot = 0; slot < count; ++slot) {
+    const Element* const row = static_cast<const Element*>(v[slot]);
+    int d = 0;
+    for (; d + kWidth <= head_dim; d += kWidth) probe = madd(load(row + d), zero(), probe);
+    if (kWidth > 8 && d < head_dim) probe = madd(load_8(row + d), zero(), probe);
+  }
+  const float sum = halving_sum(probe);
+  return sum != sum;
+}
+
+// Values one row at a time, leaving out those of weight 0.
+template <class Element>
+void add_values_apart(const float* p, const void* const* v, int rows, int count, int head_dim, int dim,
+                      const float* factor, float* acc) {
+  static constexpr float kKeep = 1.0f;
+  for (int r = 0; r < rows; ++r) {
+    float* const row = acc + int64_t{r} * dim;
+    scale_row(row, factor[r], dim);
+    for (int slot = 0; slot < count; ++slot) {
+      const float* const weight = p + r * kTileSlots + slot;
+      if (*weight == 0.0f) continue;
+      add_values<Element, 1>(weight, v + slot, 1, head_dim, dim, &kKeep, nullptr, 0, row);
+    }
+  }
+}
+
+// ---- one tile -------------------------------------------------------------------------------------
+
+// Calls the kernel for rows in fours; Call<kRows>(first_row, is_first).
+template <class Call>
+inline void by_fours(int rows, const Call& call) {
+  for (int r = 0; r < rows; r += 4) {
+    switch (rows - r) {
+      case 1: call.template run<1>(r); break;
+      case 2: call.template run<2>(r); break;
+      case 3: call.template run<3>(r); break;
+      default: call.template run<4>(r); break;
+    }
+  }
+}
+
+template <class Element>
+struct ScoreCall {
+  const float* q;
+  int dim;
+  const void* const* k;
+  int count, head_dim;
+  const SlotTile* ahead;
+  int ahead_bytes;
+  float* out;
+  template <int kRows>
+  void run(int r) const {
+    score_tile<Element, kRows>(q + r * dim, dim, k, count, head_dim, r == 0 ? ahead : nullptr, ahead_bytes,
+                               out + r * kTileSlots);
+  }
+};
+
+template <class Element>
+struct ValueCall {
+  const float* p;
+  const void* const* v;
+  int count, head_dim, dim;
+  const float* factor;
+  const SlotTile* ahead;
+  int ahead_bytes;
+  float* acc;
+  template <int kRows>
+  void run(int r) const {
+    add_values<Element, kRows>(p + r * kTileSlots, v, count, head_dim, dim, factor + r,
+                               r == 0 ? ahead : nullptr, ahead_bytes, acc + r * dim);
+  }
+};
+
+struct Memory {
+  float* q;       // [rows, dim]
+  float* keys;    // [64, dim] turned keys
+  float* scores;  // [rows, 64]
+  float* factor;  // [rows]
+};
+
+template <class Element>
+void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile* ahead,
+           int rows, int dim) {
+  const SkvAttendParams& params = *task.params;
+  const int bytes = params.head_dim * static_cast<int>(sizeof(Element));
+  if (!tile.has_turn) {
+    by_fours(rows, ScoreCall<Element>{memory.q, dim, tile.k, tile.count, params.head_dim, ahead, bytes,
+                                      memory.scores});
+    if (!tile.has_k_magnitude) return;
+    for (int r = 0; r < rows; ++r) {
+      float* const x = memory.scores + r * kTileSlots;
+      for (int i = 0; i < kTileSlots; i += kWidth) {
+        store(x + i, mul(load(x + i), load(tile.k_magnitude + i)));
+      }
+    }
+    return;
+  }
+  const void* turned[kTileSlots];
+  for (int slot = 0; slot < kTileSlots; ++slot) {
+    float* const row = memory.keys + slot * dim;
+    turned[slot] = row;
+    if (slot < tile.count) load_key<Element>(tile, slot, params.rope, row, params.head_dim, dim);
+    else turned[slot] = turned[tile.count - 1];
+  }
+  by_fours(rows, ScoreCall<float>{memory.q, dim, turned, tile.count, params.head_dim, ahead, bytes,
+                                  memory.scores});
+}
+
+// Logits to weights: updates m and l, leaves exp(x - m) in scores and the rescale factor of acc.
+bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, float* kept, int rows) {
+  const SkvAttendParams& params = *task.params;
+  const Extent extent = params.causal != 0 ? position_extent(tile) : Extent{0, 0};
+  bool hidden = false;
+  for (int r = 0; r < rows; ++r) {
+    float* const x = memory.scores + r * kTileSlots;
+    const Sight sight = row_sight(tile, extent, r / task.n_queries, params.causal != 0,
+                                  params.query_position + task.first_query + r % task.n_queries);
+    hidden = hidden || hides(sight);
+    finish_logits(tile, sight, params.scale, x);
+    if (kept != nullptr) {
+      for (int i = 0; i < kTileSlots; i += kWidth) store(kept + r * kTileSlots + i, load(x + i));
+    }
+    memory.factor[r] = advance_row(x, task.m + r, task.l + r);
+    if (!tile.has_v_magnitude) continue;
+    for (int i = 0; i < kTileSlots; i += kWidth) store(x + i, mul(load(x + i), load(tile.v_magnitude + i)));
+  }
+  return hidden;
+}
+
+template <class Element>
+void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile* ahead,
+         bool hidden, int rows, int dim) {
+  const int head_dim = task.params->head_dim;
+  if (hidden && has_nonfinite<Element>(tile.v, tile.count, head_dim)) {
+    add_values_apart<Element>(memory.scores, tile.v, rows, tile.count, head_dim, dim, memory.factor,
+                              task.acc);
+    return;
+  }
+  by_fours(rows, ValueCall<Element>{memory.scores, tile.v, tile.count, head_dim, dim, memory.factor, ahead,
+                                    head_dim * static_cast<int>(sizeof(Element)), task.acc});
+}
+
+template <class Element>
+void stream(const AttendTask& task) {
+  const SkvAttendParams& params = *task.params;
+  const int dim = padded_dim(params.head_dim);
+  const int rows = params.group * task.n_queries;
+  Memory memory;
+  memory.q = task.scratch;
+  memory.keys = memory.q + padded_rows(rows) * dim;
+  memory.scores = memory.keys + kTileSlots * dim;
+  memory.factor = memory.scores + padded_rows(rows) * kTileSlots;
+
+  load_queries(params, task.kv_head, task.first_query, task.n_queries, rows, dim, memory.q);
+  for (int r = 0; r < rows; ++r) {
+    task.m[r] = kNegativeInfinity;
+    task.l[r] = 0.0f;
+  }
+  for (int i = 0; i < rows * dim; i += kWidth) store(task.acc + i, zero());
+
+  SlotTile tiles[2];
+  read_tile(task.source, task.first_tile, &tiles[0]);
+  for (int i = 0; i < task.n_tiles; ++i) {
+    const SlotTile& tile = tiles[i % 2];
+    SlotTile* ahead = nullptr;
+    if (i + 1 < task.n_tiles) {
+      ahead = &tiles[(i + 1) % 2];
+      read_tile(task.source, task.first_tile + i + 1, ahead);
+    }
+    float* const kept =
+        task.logits == nullptr ? nullptr : task.logits + int64_t{i} * rows * kTileSlots;
+    score<Element>(task, memory, tile, ahead, rows, dim);
+    const bool hidden = weigh(task, memory, tile, kept, rows);
+    add<Element>(task, memory, tile, ahead, hidden, rows, dim);
+  }
+}
+
+}  // namespace
+
+void attend_stream(const AttendTask& task) {
+  switch (task.params->dtype) {
+    case SKV_F16: return stream<F16>(task);
+    case SKV_BF16: return stream<Bf16>(task);
+    default: return stream<float>(task);
+  }
+}
+
+}  // namespace spindlekv::cpu::SKV_ISA

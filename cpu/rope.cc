@@ -1,0 +1,48 @@
+// rope on the CPU: one task turns up to 64 tokens of one head; rows are read and written once.
+#include <algorithm>
+
+#include "cpu/convert.h"
+#include "cpu/device.h"
+#include "cpu/entries.h"
+#include "cpu/row_kernels.h"
+
+namespace spindlekv::cpu {
+namespace {
+
+constexpr int kTaskTokens = 64;
+constexpr int kMaxHeadDim = 512;
+
+void turn_row(const SkvRopeParams& params, const RowKernels& kernels, int64_t head, int64_t token) {
+  const int64_t to = params.positions_to == nullptr ? 0 : params.positions_to[token];
+  const int64_t from = params.positions_from == nullptr ? 0 : params.positions_from[token];
+  const int64_t distance = to < from ? from - to : to - from;
+  // Beyond the table: the row is skipped, as core/ops.h says.
+  if (distance >= params.rope.positions) return;
+
+  const int64_t bytes = static_cast<int64_t>(dtype_bytes(params.dtype));
+  const int64_t in = head * params.in_stride_head + token * params.in_stride_token;
+  const int64_t out = head * params.out_stride_head + token * params.out_stride_token;
+  float row[kMaxHeadDim];
+  kernels.load(params.dtype, static_cast<const char*>(params.in) + in * bytes, row, params.head_dim);
+  kernels.rotate(row, params.rope, distance, to < from);
+  kernels.store(params.dtype, row, static_cast<char*>(params.out) + out * bytes, params.head_dim);
+}
+
+}  // namespace
+
+size_t rope_workspace(SkvDevice&, const SkvRopeParams&) { return 0; }
+
+Status rope(SkvDevice& device, const SkvExec&, const SkvRopeParams& params) {
+  if (params.heads == 0 || params.tokens == 0) return ok_status();
+  const RowKernels& kernels = row_kernels_for(device.isa);
+  const int64_t pieces = (int64_t{params.tokens} + kTaskTokens - 1) / kTaskTokens;
+  device.pool.parallel_for(params.heads * pieces, [&](int64_t index, int) {
+    const int64_t head = index / pieces;
+    const int64_t first = index % pieces * kTaskTokens;
+    const int64_t end = std::min<int64_t>(params.tokens, first + kTaskTokens);
+    for (int64_t token = first; token < end; ++token) turn_row(params, kernels, head, token);
+  });
+  return ok_status();
+}
+
+}  // namespace spindlekv::cpu

@@ -1,0 +1,130 @@
+// Walks the runs of a head and writes down where the rows of a tile are.
+#include "cpu/slot_tile.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/convert.h"
+
+namespace spindlekv::cpu {
+namespace {
+
+const char* row_at(const void* rows, int64_t index, size_t row_bytes) {
+  return static_cast<const char*>(rows) + index * static_cast<int64_t>(row_bytes);
+}
+
+int64_t reference(const void* refs, int ref_bytes, int slot) {
+  return ref_bytes == 2 ? int64_t{static_cast<const uint16_t*>(refs)[slot]}
+                        : int64_t{static_cast<const int32_t*>(refs)[slot]};
+}
+
+float magnitude(const void* values, int32_t dtype, int slot) {
+  switch (dtype) {
+    case SKV_F16: return to_float(static_cast<const F16*>(values)[slot]);
+    case SKV_BF16: return to_float(static_cast<const Bf16*>(values)[slot]);
+    default: return static_cast<const float*>(values)[slot];
+  }
+}
+
+// The run that holds `slot`: the last one that begins at or before it and is not empty.
+int find_run(const SlotSource& source, int slot) {
+  const SkvRun* const end = source.runs + source.n_runs;
+  const SkvRun* const after = std::upper_bound(
+      source.runs, end, slot, [](int wanted, const SkvRun& run) { return wanted < run.slot_base; });
+  return static_cast<int>(after - source.runs) - 1;
+}
+
+void add_raw_rows(const SkvRun& run, int first, int n, size_t row_bytes, int at, SlotTile* tile) {
+  for (int i = 0; i < n; ++i) {
+    tile->k[at + i] = row_at(run.k, first + i, row_bytes);
+    tile->v[at + i] = row_at(run.v, first + i, row_bytes);
+  }
+}
+
+void add_codeword_rows(const SkvRun& run, int32_t dtype, int first, int n, size_t row_bytes, int at,
+                       SlotTile* tile) {
+  for (int i = 0; i < n; ++i) {
+    const int slot = first + i;
+    tile->k[at + i] = row_at(run.k, reference(run.k_ref, run.ref_bytes, slot), row_bytes);
+    tile->v[at + i] = row_at(run.v, reference(run.v_ref, run.ref_bytes, slot), row_bytes);
+    tile->k_magnitude[at + i] = magnitude(run.k_magnitude, dtype, slot);
+    tile->v_magnitude[at + i] = magnitude(run.v_magnitude, dtype, slot);
+  }
+}
+
+// Marks an optional array as present; the slots before this run's get the neutral value.
+template <class T>
+void switch_on(bool* has, T* values, T neutral) {
+  if (*has) return;
+  *has = true;
+  std::fill_n(values, kTileSlots, neutral);
+}
+
+void add_run(const SlotSource& source, const SkvRun& run, int first, int n, int at, SlotTile* tile) {
+  const size_t row_bytes = dtype_bytes(source.dtype) * static_cast<size_t>(source.head_dim);
+  if (run.codec == SKV_CODEC_CODEBOOK) {
+    switch_on(&tile->has_k_magnitude, tile->k_magnitude, 1.0f);
+    switch_on(&tile->has_v_magnitude, tile->v_magnitude, 1.0f);
+    add_codeword_rows(run, source.dtype, first, n, row_bytes, at, tile);
+  } else {
+    add_raw_rows(run, first, n, row_bytes, at, tile);
+  }
+  std::memcpy(tile->position + at, run.positions + first, sizeof(int32_t) * static_cast<size_t>(n));
+  if (run.mask != nullptr) {
+    switch_on(&tile->has_mask, tile->mask, int32_t{0xffff});
+    for (int i = 0; i < n; ++i) tile->mask[at + i] = run.mask[first + i];
+  }
+  if (run.beta != nullptr) {
+    switch_on(&tile->has_beta, tile->beta, 0.0f);
+    std::memcpy(tile->beta + at, run.beta + first, sizeof(float) * static_cast<size_t>(n));
+  }
+  if (source.turn_keys && run.rotated == 0) {
+    switch_on(&tile->has_turn, tile->turn, int32_t{-1});
+    for (int i = 0; i < n; ++i) {
+      tile->turn[at + i] = source.reindex ? run.slot_base + first + i : run.positions[first + i];
+    }
+  }
+}
+
+}  // namespace
+
+void read_tile(const SlotSource& source, int index, SlotTile* tile) {
+  const int first_slot = index * kTileSlots;
+  tile->count = std::min(kTileSlots, source.slots - first_slot);
+  tile->has_turn = tile->has_k_magnitude = tile->has_v_magnitude = false;
+  tile->has_mask = tile->has_beta = false;
+
+  int run_index = find_run(source, first_slot);
+  int filled = 0;
+  while (filled < tile->count) {
+    const SkvRun& run = source.runs[run_index++];
+    const int first = first_slot + filled - run.slot_base;
+    const int n = std::min(tile->count - filled, run.slots - first);
+    if (n <= 0) continue;  // an empty run
+    add_run(source, run, first, n, filled, tile);
+    filled += n;
+  }
+  std::fill(tile->k + filled, tile->k + kTileSlots, tile->k[filled - 1]);
+  std::fill(tile->v + filled, tile->v + kTileSlots, tile->v[filled - 1]);
+}
+
+Status check_key_positions(const char* op, const SkvRun* runs, int32_t n_runs, const SkvRope& rope,
+                           bool reindex) {
+  if (rope.cos_sin == nullptr || reindex) return ok_status();
+  for (int32_t r = 0; r < n_runs; ++r) {
+    const SkvRun& run = runs[r];
+    if (run.rotated != 0) continue;
+    // Negative positions are too large as unsigned numbers.
+    uint32_t largest = 0;
+    for (int32_t i = 0; i < run.slots; ++i) {
+      largest = std::max(largest, static_cast<uint32_t>(run.positions[i]));
+    }
+    if (run.slots > 0 && largest >= static_cast<uint32_t>(rope.positions)) {
+      return error_status(SKV_ARGUMENT, op, "expected positions below %d (the RoPE table) for runs[%d], got %d",
+                          rope.positions, r, static_cast<int32_t>(largest));
+    }
+  }
+  return ok_status();
+}
+
+}  // namespace spindlekv::cpu
