@@ -56,9 +56,13 @@ class ObjectReader {
   int32_t choice(const char* name, Choices choices) const;
   int32_t choice_or(const char* name, Choices choices, int32_t fallback) const;
   std::string text(const char* name) const;
+  std::vector<std::string> texts(const char* name) const;
   // Host integers: an array, an Int32Array, or one number for all of `count`; exactly `count` of
   // them.
   std::vector<int32_t> integers(const char* name, int64_t count) const;
+  // Sizes, strides, offsets: integers from 0 to 2^53.
+  int64_t size(const char* name) const;
+  std::vector<int64_t> sizes(const char* name) const;
   ObjectReader object(const char* name) const;
   std::vector<ObjectReader> objects(const char* name) const;
   std::vector<std::vector<ObjectReader>> object_lists(const char* name) const;

@@ -20,6 +20,9 @@ namespace spindlekv {
 class DeviceState {
  public:
   DeviceState(std::shared_ptr<Environment> environment, std::string kind, int32_t ordinal);
+  ~DeviceState();
+  DeviceState(const DeviceState&) = delete;
+  DeviceState& operator=(const DeviceState&) = delete;
 
   // Device memory of everybody: tensors, pools, workspaces. Set once the device is open.
   const std::shared_ptr<DeviceMemory>& memory() const { return memory_; }
@@ -36,7 +39,8 @@ class DeviceState {
 
   // Loads the backend and opens the device; may run on the job thread.
   Status open(int32_t threads, std::string* detail);
-  void dispose(napi_env env);
+  // Ends the job thread once its jobs have run. Memory stays until its owners let go.
+  void dispose();
 
   // Fails with SKV_DISPOSED or SKV_DEVICE_LOST if the device can do nothing any more.
   Status check_usable(const char* op) const;

@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -50,6 +51,8 @@ struct Job {
   std::function<Status(OpRunner&)> work;
   // Makes the value the promise resolves with, on the JavaScript thread; none: undefined.
   std::function<napi_value(napi_env)> result;
+  // Replaces the message of a failure when the work filled it in: texts longer than a Status holds.
+  std::shared_ptr<std::string> detail;
   // Runs on the JavaScript thread before the promise settles, whatever the outcome.
   std::function<void(const Status&)> settled;
   std::vector<std::shared_ptr<void>> keepalive;
@@ -71,7 +74,7 @@ class JobThread {
   static napi_value queue(napi_env env, const std::shared_ptr<JobThread>& jobs,
                           std::unique_ptr<Job> job);
   // No more jobs come: ends the thread once those queued have run.
-  static void close(napi_env env, const std::shared_ptr<JobThread>& jobs);
+  void close();
 
  private:
   void loop();

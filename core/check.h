@@ -15,4 +15,8 @@ namespace spindlekv {
 SKV_OPS(SKV_DECLARE_CHECK)
 #undef SKV_DECLARE_CHECK
 
+// The most indices that one output row of a select_topk can get. The params have passed the check
+// but for out_stride, which must be at least this.
+int64_t select_topk_width(const SkvSelectTopkParams& params);
+
 }  // namespace spindlekv

@@ -22,6 +22,18 @@ int64_t most_selected(const SkvSelectTopkParams& p, int32_t row) {
 
 }  // namespace
 
+int64_t select_topk_width(const SkvSelectTopkParams& p) {
+  int64_t widest = 0;
+  for (int32_t first = 0; first < p.rows; first += p.union_group) {
+    int64_t result = protected_slots(p, first);  // shared by the rows of a union
+    for (int32_t row = first; row < first + p.union_group; ++row) {
+      result += most_selected(p, row) - protected_slots(p, row);
+    }
+    widest = std::max(widest, std::min<int64_t>(result, p.lengths[first]));
+  }
+  return widest;
+}
+
 Status check_select_topk(const SkvSelectTopkParams& p) {
   Checker check("select_topk");
   check.at_least("rows", p.rows, 0);
@@ -44,20 +56,15 @@ Status check_select_topk(const SkvSelectTopkParams& p) {
     check.at_least("k", p.k[set], 0);
   }
   int64_t longest = 0;
-  int64_t widest = 0;  // result of one output row
-  for (int32_t first = 0; check.ok() && first < p.rows; first += p.union_group) {
-    int64_t result = 0;
-    for (int32_t row = first; check.ok() && row < first + p.union_group; ++row) {
-      check.at_least("lengths", p.lengths[row], 0);
-      check.require(p.lengths[row] == p.lengths[first], "lengths",
-                    "the same length for all rows of a union", p.lengths[row]);
-      if (!check.ok()) return check.status();
-      const int64_t shared = row == first ? 0 : protected_slots(p, row);
-      result += most_selected(p, row) - shared;
-      longest = std::max<int64_t>(longest, p.lengths[row]);
-    }
-    widest = std::max(widest, std::min<int64_t>(result, p.lengths[first]));
+  for (int32_t row = 0; check.ok() && row < p.rows; ++row) {
+    const int32_t first = row - row % p.union_group;
+    check.at_least("lengths", p.lengths[row], 0);
+    check.require(p.lengths[row] == p.lengths[first], "lengths",
+                  "the same length for all rows of a union", p.lengths[row]);
+    longest = std::max<int64_t>(longest, p.lengths[row]);
   }
+  if (!check.ok()) return check.status();
+  const int64_t widest = select_topk_width(p);
   if (longest > 0) check.present("scores", p.scores);
   check.row_stride("stride", p.stride, p.rows, longest);
   if (widest > 0) check.present("indices", p.indices);

@@ -1,0 +1,98 @@
+// What the ops have in common: read the params object, check, then run now or queue.
+//
+// An op is a struct `Call` with
+//   static constexpr char kName[]               name in JavaScript
+//   Skv<Op>Params params                        and whatever host arrays it points into
+//   void read(const ObjectReader&)              fills them
+//   static Status check(const Params&)          of core/check.h
+//   static Status run(OpRunner&, const Params&)
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "binding/args.h"
+#include "binding/callback.h"
+#include "binding/device.h"
+#include "binding/job.h"
+#include "core/check.h"
+#include "core/op_runner.h"
+
+namespace spindlekv {
+
+template <typename T>
+T* pointer_of(const TensorState* tensor) {
+  return tensor == nullptr ? nullptr : static_cast<T*>(tensor->data());
+}
+
+inline int64_t stride_of(const TensorState* tensor, int32_t axis) {
+  return tensor == nullptr ? 0 : tensor->strides[static_cast<size_t>(axis)];
+}
+
+// A size of a tensor as the int32 of the param structs; sizes beyond that are refused.
+inline int32_t size_of(const ObjectReader& reader, const char* name, const TensorState* tensor,
+                       int32_t axis) {
+  if (tensor == nullptr) return 0;
+  const int64_t size = tensor->shape[static_cast<size_t>(axis)];
+  if (size > INT32_MAX)
+    reader.fail(name, "fewer than 2^31 entries on an axis", std::to_string(size));
+  return static_cast<int32_t>(size);
+}
+
+// The params of a call that may run; nullptr with an exception pending otherwise.
+template <typename Call>
+std::shared_ptr<Call> read_call(Arguments* args, napi_value params) {
+  auto call = std::make_shared<Call>();
+  call->read(args->object(params, "params"));
+  if (args->ok()) args->fail(Call::check(call->params));
+  if (args->ok()) return call;
+  args->raise();
+  return nullptr;
+}
+
+// (params): enqueues; a call without any tensor has nothing to do.
+template <typename Call>
+Napi::Value run_op(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), Call::kName);
+  const std::shared_ptr<Call> call = read_call<Call>(&args, info[0]);
+  if (call == nullptr || args.device() == nullptr) return info.Env().Undefined();
+  DeviceState& device = *args.device();
+  const Status status = device.note(Call::run(device.runner(), call->params));
+  if (!is_ok(status)) throw_device_status(info.Env(), &device, status);
+  return info.Env().Undefined();
+}
+
+// (params, token?) => Promise<void>, resolved when the device is done.
+template <typename Call>
+Napi::Value queue_op(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments args(env, Call::kName);
+  const std::shared_ptr<Call> call = read_call<Call>(&args, info[0]);
+  if (call == nullptr) return {};
+  auto job = std::make_unique<Job>();
+  args.fail(read_cancel_token(env, info[1], Call::kName, &job->cancel));
+  if (!args.ok()) return Napi::Value(env, args.raise());
+  if (args.device() == nullptr) {
+    Napi::Promise::Deferred done = Napi::Promise::Deferred::New(env);
+    done.Resolve(env.Undefined());
+    return done.Promise();
+  }
+  job->op = Call::kName;
+  job->keepalive = std::move(args.keepalive());
+  job->work = [call](OpRunner& run) {
+    SKV_RETURN_IF_ERROR(Call::run(run, call->params));
+    return run.synchronize();
+  };
+  return Napi::Value(env, queue_job(env, args.device(), std::move(job)));
+}
+
+template <typename Call>
+void register_op(Napi::Env env, Napi::Object exports) {
+  export_function<run_op<Call>>(env, exports, Call::kName);
+  export_function<queue_op<Call>>(env, exports, (std::string(Call::kName) + "Async").c_str());
+}
+
+}  // namespace spindlekv

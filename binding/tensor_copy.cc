@@ -1,0 +1,71 @@
+#include "binding/tensor_copy.h"
+
+#include <cstring>
+
+#include "core/check/checker.h"
+
+namespace spindlekv {
+namespace {
+
+// Calls visit(first element, elements) for every stretch of memory that is dense in logical order,
+// until it fails.
+template <typename Visit>
+Status for_each_stretch(const TensorLayout& layout, Visit visit) {
+  if (layout.elements == 0) return ok_status();
+  // Trailing axes that follow one another without gaps form one stretch.
+  size_t outer_axes = layout.shape.size();
+  int64_t stretch = 1;
+  while (outer_axes > 0 &&
+         (layout.shape[outer_axes - 1] == 1 || layout.strides[outer_axes - 1] == stretch)) {
+    stretch *= layout.shape[outer_axes - 1];
+    --outer_axes;
+  }
+  std::vector<int64_t> index(outer_axes, 0);
+  for (;;) {
+    int64_t first = 0;
+    for (size_t axis = 0; axis < outer_axes; ++axis) first += index[axis] * layout.strides[axis];
+    SKV_RETURN_IF_ERROR(visit(first, stretch));
+    size_t axis = outer_axes;
+    while (axis > 0 && ++index[axis - 1] == layout.shape[axis - 1]) index[--axis] = 0;
+    if (axis == 0) return ok_status();
+  }
+}
+
+}  // namespace
+
+TensorLayout layout_of_tensor(const TensorState& tensor) {
+  return {static_cast<std::byte*>(tensor.data()),
+          bytes_of(tensor.dtype),
+          tensor.shape,
+          tensor.strides,
+          tensor.elements(),
+          tensor.span()};
+}
+
+Status read_elements(OpRunner& run, const TensorLayout& layout, std::vector<std::byte>* bits) {
+  bits->resize(static_cast<size_t>(layout.elements) * layout.element_bytes);
+  if (layout.elements == 0) return run.synchronize();
+  // One copy of the whole span, then gathering on the host: many small copies would cost more.
+  std::vector<std::byte> span(static_cast<size_t>(layout.span) * layout.element_bytes);
+  SKV_RETURN_IF_ERROR(run.copy(span.data(), layout.data, span.size(), SKV_COPY_TO_HOST));
+  SKV_RETURN_IF_ERROR(run.synchronize());
+  std::byte* out = bits->data();
+  return for_each_stretch(layout, [&](int64_t first, int64_t count) {
+    const size_t bytes = static_cast<size_t>(count) * layout.element_bytes;
+    std::memcpy(out, span.data() + static_cast<size_t>(first) * layout.element_bytes, bytes);
+    out += bytes;
+    return ok_status();
+  });
+}
+
+Status write_elements(OpRunner& run, const TensorLayout& layout, const std::byte* bits) {
+  return for_each_stretch(layout, [&](int64_t first, int64_t count) {
+    const size_t bytes = static_cast<size_t>(count) * layout.element_bytes;
+    const Status status = run.copy(layout.data + static_cast<size_t>(first) * layout.element_bytes,
+                                   bits, bytes, SKV_COPY_TO_DEVICE);
+    bits += bytes;
+    return status;
+  });
+}
+
+}  // namespace spindlekv
