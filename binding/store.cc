@@ -258,27 +258,6 @@ Napi::Value attend(const Napi::CallbackInfo& info) {
   return finish(info, *state, state->store->attend(runner, layer, request));
 }
 
-// Queues work on the store; it counts as busy until the job has settled.
-Napi::Value queue_store_job(const Napi::CallbackInfo& info, Arguments* args,
-                            const std::shared_ptr<StoreState>& state, napi_value token,
-                            std::function<Status(OpRunner&)> work,
-                            std::function<napi_value(napi_env)> result = nullptr) {
-  auto job = std::make_unique<Job>();
-  job->op = args->op();
-  args->fail(read_cancel_token(info.Env(), token, args->op(), &job->cancel));
-  if (!args->ok()) return raise(info, args);
-  job->work = std::move(work);
-  job->result = std::move(result);
-  job->keepalive = std::move(args->keepalive());
-  job->keepalive.push_back(state);
-  ++state->jobs_in_flight;
-  job->settled = [state](const Status&) {
-    --state->jobs_in_flight;
-    state->pool->report();
-  };
-  return Napi::Value(info.Env(), queue_job(info.Env(), state->pool->device, std::move(job)));
-}
-
 Napi::Value window_scores(const Napi::CallbackInfo& info) {
   Arguments args(info.Env(), "windowScores");
   const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
@@ -460,6 +439,26 @@ void require_idle(Arguments* args, const StoreState& state) {
                           state.jobs_in_flight));
 }
 
+Napi::Value queue_store_job(const Napi::CallbackInfo& info, Arguments* args,
+                            const std::shared_ptr<StoreState>& state, napi_value token,
+                            std::function<Status(OpRunner&)> work,
+                            std::function<napi_value(napi_env)> result) {
+  auto job = std::make_unique<Job>();
+  job->op = args->op();
+  args->fail(read_cancel_token(info.Env(), token, args->op(), &job->cancel));
+  if (!args->ok()) return Napi::Value(info.Env(), args->raise());
+  job->work = std::move(work);
+  job->result = std::move(result);
+  job->keepalive = std::move(args->keepalive());
+  job->keepalive.push_back(state);
+  ++state->jobs_in_flight;
+  job->settled = [state](const Status&) {
+    --state->jobs_in_flight;
+    state->pool->report();
+  };
+  return Napi::Value(info.Env(), queue_job(info.Env(), state->pool->device, std::move(job)));
+}
+
 Napi::Object to_object(Napi::Env env, const ByteParts& parts) {
   Napi::Object object = Napi::Object::New(env);
   const auto set = [&object](const char* name, int64_t value) {
@@ -516,6 +515,7 @@ void register_store(Napi::Env env, Napi::Object exports) {
   add("storeSnapshot", snapshot);
   add("storeReleaseQueries", release_queries);
   add("storeDispose", dispose);
+  register_export(env, exports);
 }
 
 }  // namespace spindlekv

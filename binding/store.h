@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include <functional>
 #include <memory>
 
 #include "binding/args.h"
@@ -59,11 +60,18 @@ std::shared_ptr<DraftState> draft_argument(Arguments* args, napi_value value);
 // Fails with SKV_BUSY while jobs work on the store.
 void require_idle(Arguments* args, const StoreState& state);
 
+// Queues work on the store; it counts as busy until the job has settled.
+Napi::Value queue_store_job(const Napi::CallbackInfo& info, Arguments* args,
+                            const std::shared_ptr<StoreState>& state, napi_value token,
+                            std::function<Status(OpRunner&)> work,
+                            std::function<napi_value(napi_env)> result = nullptr);
+
 // JavaScript views of core structs.
 Napi::Object to_object(Napi::Env env, const ByteParts& parts);
 Napi::Object to_object(Napi::Env env, const HeadSegments& head);
 
 void register_store(Napi::Env env, Napi::Object exports);
+void register_export(Napi::Env env, Napi::Object exports);
 void register_draft(Napi::Env env, Napi::Object exports);
 void register_pool(Napi::Env env, Napi::Object exports);
 

@@ -26,6 +26,7 @@ export type {
   SelectPart,
 } from "./cache/method.js";
 export type { ByteParts, HeadStats, PoolStats } from "./cache/native-store.js";
+export { readStoredSlots, type StoredSlots } from "./cache/stored-slots.js";
 export { PagePool, type PagePoolOptions } from "./cache/page-pool.js";
 export type { CacheStats, LayerStats } from "./cache/stats.js";
 export { type CodebookOptions, codebook } from "./codec/codebook.js";

@@ -14,6 +14,11 @@ export interface CompressOptions {
   readonly signal?: AbortSignal;
   /** Called with the share done, 0..1, ascending; the last call is 1. */
   readonly onProgress?: (done: number) => void;
+  /**
+   * Called with the scores that ranked a layer's slots, for inspection: [rows, slots] f32, a row per KV head, or per
+   * query head where each ranks for itself. Protected recent slots have no score (0).
+   */
+  readonly onScores?: (layer: number, scores: Float32Array, rows: number) => void;
 }
 
 /** What `KVCache.compress` did. */
@@ -35,6 +40,8 @@ export interface CompressReport {
   readonly thetas: { readonly k: number; readonly v: number } | null;
   /** Budgets tried. */
   readonly trials: number;
+  /** Ranked slots per row that each layer was given beside the protected ones; null without a target. */
+  readonly plan: readonly number[] | null;
 }
 
 /** What the steps of one compression share. */
@@ -82,6 +89,7 @@ export async function compressCache(cache: KVCache, options: CompressOptions): P
     hasEvicted: false,
     thetas: null,
     trials: 0,
+    plan: null,
   };
   if (method.target === null || method.select === null || report.slotsBefore === 0) {
     options.onProgress?.(1);
@@ -92,7 +100,12 @@ export async function compressCache(cache: KVCache, options: CompressOptions): P
   const scores: LayerScores[] = [];
   try {
     for (let layer = 0; layer < layers; layer++) {
-      scores.push(await scoreLayer(job, layer));
+      const layerScores = await scoreLayer(job, layer);
+      scores.push(layerScores);
+      if (options.onScores !== undefined) {
+        const values = (await layerScores.scores.read()) as Float32Array;
+        options.onScores(layer, values, layerScores.lengths.length);
+      }
       throwIfAborted(signal);
       options.onProgress?.((0.2 * (layer + 1)) / layers);
     }
@@ -154,6 +167,7 @@ export async function compressCache(cache: KVCache, options: CompressOptions): P
       hasEvicted: slots < report.slotsBefore,
       thetas,
       trials,
+      plan,
     };
   } finally {
     for (const layer of scores) layer.scores.dispose();

@@ -116,6 +116,10 @@ export interface StoreAddon {
   storeQueryBytes(store: object): number;
   storePlannedBytes(store: object, shape: PlannedShape): number;
   storeSnapshot(store: object): Promise<ArrayBuffer>;
+  storeExportHead(
+    store: object,
+    options: { layer: number; head: number },
+  ): Promise<ExportedSegment[]>;
   storeReleaseQueries(store: object): void;
   storeDispose(store: object): void;
   draftCreate(draft: object, store: object): void;
@@ -151,4 +155,23 @@ export interface StoreAddon {
 /** The addon as these classes see it. */
 export function storeAddon(): StoreAddon {
   return native() as unknown as StoreAddon;
+}
+
+/** The arrays of one segment as they are stored; lengths as core/segment.h lays them out. */
+export interface ExportedSegment {
+  readonly codec: "raw" | "codebook";
+  readonly slots: number;
+  readonly isRotated: boolean;
+  readonly kCodewords: number;
+  readonly vCodewords: number;
+  readonly refBytes: number;
+  readonly k: ArrayBuffer;
+  readonly v: ArrayBuffer;
+  readonly kRef: ArrayBuffer;
+  readonly vRef: ArrayBuffer;
+  readonly kMagnitude: ArrayBuffer;
+  readonly vMagnitude: ArrayBuffer;
+  readonly positions: ArrayBuffer;
+  readonly mask: ArrayBuffer;
+  readonly beta: ArrayBuffer;
 }
