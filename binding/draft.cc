@@ -1,3 +1,4 @@
+#include "binding/callback.h"
 #include "binding/store.h"
 
 namespace spindlekv {
@@ -36,8 +37,7 @@ Napi::Value queue_draft_job(const Napi::CallbackInfo& info, Arguments* args,
     --state->store->jobs_in_flight;
     state->store->pool->report();
   };
-  return Napi::Value(info.Env(),
-                     queue_job(info.Env(), state->store->pool->device, std::move(job)));
+  return Napi::Value(info.Env(), queue_job(info.Env(), state->store->pool->device, std::move(job)));
 }
 
 Napi::Value keep(const Napi::CallbackInfo& info) {
@@ -50,8 +50,7 @@ Napi::Value keep(const Napi::CallbackInfo& info) {
   KeepOptions keep_options;
   keep_options.piece_slots = options.integer_or("pieceSlots", 0, INT32_MAX, 0);
   keep_options.rotate = options.flag_or("rotate", false);
-  const TensorState* indices =
-      options.tensor("indices", {.dtypes = dtype_bit(SKV_I32), .rank = 2});
+  const TensorState* indices = options.tensor("indices", {.dtypes = dtype_bit(SKV_I32), .rank = 2});
   const TensorState* masks =
       options.tensor_or_null("masks", {.dtypes = dtype_bit(SKV_U16), .rank = 2});
   const std::vector<int32_t> counts = options.integers("counts", config.kv_heads);
@@ -73,9 +72,10 @@ Napi::Value keep(const Napi::CallbackInfo& info) {
   }
   if (!args.ok()) return raise(info, &args);
   const std::shared_ptr<Draft> draft = state->draft;
-  return queue_draft_job(info, &args, state, info[2], [draft, layer, heads, keep_options](OpRunner& run) {
-    return draft->keep(run, layer, heads, keep_options);
-  });
+  return queue_draft_job(info, &args, state, info[2],
+                         [draft, layer, heads, keep_options](OpRunner& run) {
+                           return draft->keep(run, layer, heads, keep_options);
+                         });
 }
 
 Napi::Value encode(const Napi::CallbackInfo& info) {
@@ -93,9 +93,10 @@ Napi::Value encode(const Napi::CallbackInfo& info) {
   encode_options.raw_recent = options.integer("rawRecent", 0, INT32_MAX);
   if (!args.ok()) return raise(info, &args);
   const std::shared_ptr<Draft> draft = state->draft;
-  return queue_draft_job(info, &args, state, info[2], [draft, layer, encode_options](OpRunner& run) {
-    return draft->encode(run, layer, encode_options);
-  });
+  return queue_draft_job(info, &args, state, info[2],
+                         [draft, layer, encode_options](OpRunner& run) {
+                           return draft->encode(run, layer, encode_options);
+                         });
 }
 
 Napi::Value describe(const Napi::CallbackInfo& info) {
@@ -154,15 +155,12 @@ std::shared_ptr<DraftState> draft_argument(Arguments* args, napi_value value) {
 }
 
 void register_draft(Napi::Env env, Napi::Object exports) {
-  const auto add = [&](const char* name, Napi::Value (*call)(const Napi::CallbackInfo&)) {
-    exports.Set(name, Napi::Function::New(env, call, name));
-  };
-  add("draftCreate", create);
-  add("draftKeep", keep);
-  add("draftEncode", encode);
-  add("draftDescribe", describe);
-  add("draftCommit", commit);
-  add("draftDispose", dispose);
+  export_function<create>(env, exports, "draftCreate");
+  export_function<keep>(env, exports, "draftKeep");
+  export_function<encode>(env, exports, "draftEncode");
+  export_function<describe>(env, exports, "draftDescribe");
+  export_function<commit>(env, exports, "draftCommit");
+  export_function<dispose>(env, exports, "draftDispose");
 }
 
 }  // namespace spindlekv

@@ -1,6 +1,7 @@
 // Reading a head's stored arrays as they are: for tools and tests that look inside a cache.
 #include <cstring>
 
+#include "binding/callback.h"
 #include "binding/store.h"
 
 namespace spindlekv {
@@ -100,7 +101,7 @@ Napi::Value export_head(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void register_export(Napi::Env env, Napi::Object exports) {
-  exports.Set("storeExportHead", Napi::Function::New(env, export_head, "storeExportHead"));
+  export_function<export_head>(env, exports, "storeExportHead");
 }
 
 }  // namespace spindlekv

@@ -1,3 +1,4 @@
+#include "binding/callback.h"
 #include "binding/store.h"
 
 namespace spindlekv {
@@ -21,7 +22,8 @@ std::shared_ptr<PoolState> pool_argument(Arguments* args, napi_value value) {
     return nullptr;
   }
   if (state->pool == nullptr) {
-    args->fail(error_status(SKV_DISPOSED, args->op(), "expected a live PagePool for pool, got a disposed one"));
+    args->fail(error_status(SKV_DISPOSED, args->op(),
+                            "expected a live PagePool for pool, got a disposed one"));
     return nullptr;
   }
   args->fail(state->device->check_usable(args->op()));
@@ -82,9 +84,9 @@ Napi::Value dispose(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void register_pool(Napi::Env env, Napi::Object exports) {
-  exports.Set("poolCreate", Napi::Function::New(env, create, "poolCreate"));
-  exports.Set("poolStats", Napi::Function::New(env, stats, "poolStats"));
-  exports.Set("poolDispose", Napi::Function::New(env, dispose, "poolDispose"));
+  export_function<create>(env, exports, "poolCreate");
+  export_function<stats>(env, exports, "poolStats");
+  export_function<dispose>(env, exports, "poolDispose");
 }
 
 }  // namespace spindlekv

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "binding/callback.h"
 #include "binding/rope_options.h"
 
 namespace spindlekv {
@@ -499,22 +500,19 @@ Napi::Object to_object(Napi::Env env, const HeadSegments& head) {
 }
 
 void register_store(Napi::Env env, Napi::Object exports) {
-  const auto add = [&](const char* name, Napi::Value (*call)(const Napi::CallbackInfo&)) {
-    exports.Set(name, Napi::Function::New(env, call, name));
-  };
-  add("storeCreate", create);
-  add("storeFork", fork);
-  add("storeConfigure", configure);
-  add("storeAppend", append);
-  add("storeAttend", attend);
-  add("storeWindowScores", window_scores);
-  add("storeReadRaw", read_raw);
-  add("storeDescribe", describe);
-  add("storeQueryBytes", query_bytes);
-  add("storePlannedBytes", planned_bytes);
-  add("storeSnapshot", snapshot);
-  add("storeReleaseQueries", release_queries);
-  add("storeDispose", dispose);
+  export_function<create>(env, exports, "storeCreate");
+  export_function<fork>(env, exports, "storeFork");
+  export_function<configure>(env, exports, "storeConfigure");
+  export_function<append>(env, exports, "storeAppend");
+  export_function<attend>(env, exports, "storeAttend");
+  export_function<window_scores>(env, exports, "storeWindowScores");
+  export_function<read_raw>(env, exports, "storeReadRaw");
+  export_function<describe>(env, exports, "storeDescribe");
+  export_function<query_bytes>(env, exports, "storeQueryBytes");
+  export_function<planned_bytes>(env, exports, "storePlannedBytes");
+  export_function<snapshot>(env, exports, "storeSnapshot");
+  export_function<release_queries>(env, exports, "storeReleaseQueries");
+  export_function<dispose>(env, exports, "storeDispose");
   register_export(env, exports);
 }
 
