@@ -21,6 +21,9 @@ export interface TrialCaches {
   readonly dispose: () => void;
 }
 
+/** Queries kept for the forks' scorers: the observation window of every method here. */
+const kRecordedQueries = 32;
+
 const kRopeStyle = "norm"; // adjacent pairs, as GGUF's llama architecture has them
 
 /** @param deviceName "auto", "cpu" or "cuda" */
@@ -38,6 +41,8 @@ export async function openTrialCaches(
       dtype: "f16",
       rope: { theta: config.ropeTheta, style: kRopeStyle },
       method: full(),
+      preRopeKeys: true, // the forks' codebooks compare keys before rotation
+      recordQueries: kRecordedQueries,
     });
   return { device: device.name, open: () => trialCache(open()), dispose: () => device.dispose() };
 }

@@ -3,7 +3,7 @@
  * facts ("The password of Nora is amber.") and questions about them. The same lists and grammar as
  * test/model/corpus.py, which made the training text; the generator and so the texts are others.
  */
-import type { Random } from "./random.ts";
+import type { Random } from "./random.js";
 
 const words = (text: string): readonly string[] => text.trim().split(/\s+/);
 

@@ -6,8 +6,8 @@ export {
   type NeedleTokens,
   needle,
   tokenizeNeedle,
-} from "./needle.ts";
-export { Random } from "./random.ts";
+} from "./needle.js";
+export { Random } from "./random.js";
 export {
   type BootstrapOptions,
   bootstrapMean,
@@ -17,11 +17,11 @@ export {
   pairedDifference,
   quantile,
   wilson,
-} from "./statistics.ts";
-export { type ProgressStream, progressDisplay } from "./progress.ts";
-export { makeReport, type Report, reportHtml, reportJson } from "./report.ts";
-export { type Comparison, compare, type SummaryRow, summarize } from "./summary.ts";
-export { comparisonTable, formatTable, resultTable } from "./table.ts";
+} from "./statistics.js";
+export { type ProgressStream, progressDisplay } from "./progress.js";
+export { makeReport, type Report, reportHtml, reportJson } from "./report.js";
+export { type Comparison, compare, type SummaryRow, summarize } from "./summary.js";
+export { comparisonTable, formatTable, resultTable } from "./table.js";
 export {
   type Protocol,
   protocols,
@@ -34,4 +34,4 @@ export {
   type TrialMethod,
   type TrialModel,
   type TrialProgress,
-} from "./trials.ts";
+} from "./trials.js";

@@ -2,8 +2,8 @@
  * Needle questions: facts hidden in a narrative, one of them asked for at the end.
  * A prompt is a pure function of its options (grammar: corpus.ts, generator: random.ts).
  */
-import { answers, attributes, fact, names, question, sentence } from "./corpus.ts";
-import { Random } from "./random.ts";
+import { answers, attributes, fact, names, question, sentence } from "./corpus.js";
+import { Random } from "./random.js";
 
 /** What determines a prompt. */
 export interface NeedleOptions {

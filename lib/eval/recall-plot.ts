@@ -2,9 +2,9 @@
  * Recall against bytes: one panel per protocol, one line per method, 95 % intervals as bars.
  * Bytes are on a logarithmic axis, as fractions of the native f16 cache.
  */
-import type { SummaryRow } from "./summary.ts";
-import { colour, drawing, element, label, line, linear } from "./svg.ts";
-import { protocols } from "./trials.ts";
+import type { SummaryRow } from "./summary.js";
+import { colour, drawing, element, label, line, linear } from "./svg.js";
+import { protocols } from "./trials.js";
 
 const panel = { width: 430, height: 320, left: 46, right: 14, top: 30, bottom: 44 };
 const kLegendRow = 18;

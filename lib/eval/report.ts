@@ -1,10 +1,10 @@
 /** Results as one self-contained HTML page and as JSON. */
-import { recallPlot } from "./recall-plot.ts";
-import { spindlePlot } from "./spindle-plot.ts";
-import { type Comparison, compare, type SummaryRow, summarize } from "./summary.ts";
-import { escapeText } from "./svg.ts";
-import { comparisonTable, resultTable } from "./table.ts";
-import type { Trial } from "./trials.ts";
+import { recallPlot } from "./recall-plot.js";
+import { spindlePlot } from "./spindle-plot.js";
+import { type Comparison, compare, type SummaryRow, summarize } from "./summary.js";
+import { escapeText } from "./svg.js";
+import { comparisonTable, resultTable } from "./table.js";
+import type { Trial } from "./trials.js";
 
 /** Everything a reader needs to know what was run and what came out. */
 export interface Report {

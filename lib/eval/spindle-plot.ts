@@ -3,8 +3,8 @@
  * its width the fraction of the layer's native bytes that was kept. Bars are centred, so a method that
  * spends more on some layers shows its outline: a column, a pyramid, a spindle.
  */
-import type { SummaryRow } from "./summary.ts";
-import { colour, drawing, element, label, line, linear } from "./svg.ts";
+import type { SummaryRow } from "./summary.js";
+import { colour, drawing, element, label, line, linear } from "./svg.js";
 
 const figure = { width: 118, height: 112, left: 124, top: 40 };
 const kEverything = 0.9; // from this fraction of the native bytes on, there is no shape to see

@@ -2,7 +2,7 @@
  * The statistics that results are reported with: means and medians with 95 % intervals.
  * Everything is deterministic; resampling takes a seed.
  */
-import { Random } from "./random.ts";
+import { Random } from "./random.js";
 
 /** An estimate and the interval it lies in. */
 export interface Estimate {

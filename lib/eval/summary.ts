@@ -6,8 +6,8 @@ import {
   median,
   pairedDifference,
   wilson,
-} from "./statistics.ts";
-import type { Protocol, Trial, TrialChoice } from "./trials.ts";
+} from "./statistics.js";
+import type { Protocol, Trial, TrialChoice } from "./trials.js";
 
 /** All trials of one method at one keep value in one protocol. */
 export interface SummaryRow extends TrialChoice {

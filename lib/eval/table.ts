@@ -1,6 +1,6 @@
 /** Results as text for a terminal. */
-import type { Estimate } from "./statistics.ts";
-import type { Comparison, SummaryRow } from "./summary.ts";
+import type { Estimate } from "./statistics.js";
+import type { Comparison, SummaryRow } from "./summary.js";
 
 /** The results, one line per method, keep value and protocol. */
 export function resultTable(rows: readonly SummaryRow[]): string {

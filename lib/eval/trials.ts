@@ -8,9 +8,9 @@
  * In both, the compressed cache already produces the first answer token. The context is prefilled once
  * per prompt; every trial works on a fork.
  */
-import type { AttentionCache, AttentionLayer } from "../runtimes/gguf-llama/cache-port.ts";
-import type { NeedleTokens } from "./needle.ts";
-import { median } from "./statistics.ts";
+import type { AttentionCache, AttentionLayer } from "../runtimes/gguf-llama/cache-port.js";
+import type { NeedleTokens } from "./needle.js";
+import { median } from "./statistics.js";
 
 /** The protocols in the order they are run and shown. */
 export const protocols = ["hidden", "visible"] as const;

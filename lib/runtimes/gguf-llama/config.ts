@@ -2,7 +2,7 @@
  * The shape of a Llama-architecture model as its GGUF metadata states it, checked: what this runtime
  * cannot do (other architectures, RoPE scaling, partial rotation) is refused here, before any work.
  */
-import type { GgufFile } from "./gguf.ts";
+import type { GgufFile } from "./gguf.js";
 
 /** Everything a cache or a forward pass has to know of the model. */
 export interface LlamaConfig {

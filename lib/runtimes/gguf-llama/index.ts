@@ -1,19 +1,19 @@
 /** The example runtime: a small Llama-architecture GGUF model whose attention lives in a cache. */
-import { readGguf } from "./gguf.ts";
-import { LlamaModel } from "./model.ts";
-import { type Tokenizer, tokenizerFromGguf } from "./tokenizer.ts";
+import { readGguf } from "./gguf.js";
+import { LlamaModel } from "./model.js";
+import { type Tokenizer, tokenizerFromGguf } from "./tokenizer.js";
 
-export type { AttentionCache, AttentionLayer } from "./cache-port.ts";
-export { configFromGguf, type LlamaConfig } from "./config.ts";
+export type { AttentionCache, AttentionLayer } from "./cache-port.js";
+export { configFromGguf, type LlamaConfig } from "./config.js";
 export {
   type GgufFile,
   type GgufTensorInfo,
   type GgufValue,
   parseGguf,
   readGguf,
-} from "./gguf.ts";
-export { type ForwardOptions, LlamaModel } from "./model.ts";
-export { Tokenizer, tokenizerFromGguf, type Vocabulary } from "./tokenizer.ts";
+} from "./gguf.js";
+export { type ForwardOptions, LlamaModel } from "./model.js";
+export { Tokenizer, tokenizerFromGguf, type Vocabulary } from "./tokenizer.js";
 
 /**
  * Loads model and tokenizer of a GGUF file.

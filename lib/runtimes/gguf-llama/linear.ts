@@ -13,7 +13,7 @@ import {
   kTileOutputs,
   kTileTokens,
   type TileKernels,
-} from "./wasm-tile.ts";
+} from "./wasm-tile.js";
 
 const kPageBytes = 65_536;
 

@@ -6,10 +6,10 @@
  * (cache-port.ts), so this file knows neither positions nor how anything is stored.
  * Source: Touvron et al. 2023 (arXiv 2302.13971), section 2.2; names of the tensors as in llama.cpp.
  */
-import type { AttentionCache, AttentionLayer } from "./cache-port.ts";
-import { configFromGguf, type LlamaConfig } from "./config.ts";
-import type { GgufFile } from "./gguf.ts";
-import { type Linear, LinearStore } from "./linear.ts";
+import type { AttentionCache, AttentionLayer } from "./cache-port.js";
+import { configFromGguf, type LlamaConfig } from "./config.js";
+import type { GgufFile } from "./gguf.js";
+import { type Linear, LinearStore } from "./linear.js";
 
 /** Prompt tokens that go through a layer together: bounds the buffers; speed is flat from 64 to 2048. */
 const kChunkTokens = 256;

@@ -8,7 +8,7 @@
  * Sources: Sennrich et al. 2016 (arXiv 1508.07909, merges); Radford et al. 2019 (GPT-2: byte alphabet).
  * Differs from llama.cpp: `\s` is JavaScript's, which counts U+FEFF as a space and U+0085 not.
  */
-import type { GgufFile, GgufValue } from "./gguf.ts";
+import type { GgufFile, GgufValue } from "./gguf.js";
 
 /** The cutting rule of the "qwen2" pre-tokenizer; Node 20 has no (?i:), so cases are written out. */
 const qwen2Pieces =
