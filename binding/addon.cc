@@ -8,7 +8,8 @@
 #include "binding/errors.h"
 #include "binding/job.h"
 #include "binding/ops/register.h"
-#include "binding/rope_table.h"
+#include "binding/rope_options.h"
+#include "binding/store.h"
 #include "binding/tensor.h"
 
 namespace spindlekv {
@@ -45,6 +46,9 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   register_jobs(env, exports);
   register_rope_table(env, exports);
   register_ops(env, exports);
+  register_pool(env, exports);
+  register_store(env, exports);
+  register_draft(env, exports);
   return exports;
 }
 

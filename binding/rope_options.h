@@ -1,4 +1,4 @@
-// RoPE tables for JavaScript.
+// RoPE options of JavaScript, and tables made from them.
 #pragma once
 
 #include <napi.h>

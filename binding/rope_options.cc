@@ -1,4 +1,4 @@
-#include "binding/rope_table.h"
+#include "binding/rope_options.h"
 
 #include <cstring>
 #include <vector>
