@@ -1,5 +1,6 @@
 /** Connects the demo's trials to the library: which cache is opened, which method a name stands for. */
 import {
+  type Device,
   full,
   KVCache,
   type Method,
@@ -12,6 +13,7 @@ import {
 } from "spindlekv";
 import type { TrialCache, TrialChoice } from "spindlekv/eval";
 import type { LlamaConfig } from "spindlekv/runtimes/gguf-llama";
+import type { DemoDevice } from "./demo-options.ts";
 
 /** Opens caches on one device. */
 export interface TrialCaches {
@@ -26,12 +28,9 @@ const kRecordedQueries = 32;
 
 const kRopeStyle = "norm"; // adjacent pairs, as GGUF's llama architecture has them
 
-/** @param deviceName "auto", "cpu" or "cuda" */
-export async function openTrialCaches(
-  deviceName: string,
-  config: LlamaConfig,
-): Promise<TrialCaches> {
-  const device = await openDevice(deviceName === "auto" ? undefined : deviceName);
+/** Opens the device; "auto" takes CUDA when it is usable, else the CPU, and the description says why. */
+export async function openTrialCaches(name: DemoDevice, config: LlamaConfig): Promise<TrialCaches> {
+  const device = await openDevice(name === "auto" ? undefined : name);
   const open = () =>
     new KVCache(device, {
       layers: config.layers,
@@ -44,7 +43,17 @@ export async function openTrialCaches(
       preRopeKeys: true, // the forks' codebooks compare keys before rotation
       recordQueries: kRecordedQueries,
     });
-  return { device: device.name, open: () => trialCache(open()), dispose: () => device.dispose() };
+  return {
+    device: describe(device),
+    open: () => trialCache(open()),
+    dispose: () => device.dispose(),
+  };
+}
+
+function describe(device: Device): string {
+  const { name, threads, cudaUnavailable } = device.info();
+  const words = `${device.name} (${name}, ${threads} threads)`;
+  return cudaUnavailable === undefined ? words : `${words}; without CUDA: ${cudaUnavailable}`;
 }
 
 function trialCache(cache: KVCache): TrialCache {

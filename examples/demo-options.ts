@@ -14,10 +14,11 @@ const methods: readonly TrialMethod[] = [
   { name: "spindle-kv", hasTarget: true },
 ];
 
-const devices = ["auto", "cpu", "cuda"];
+const devices = ["auto", "cpu", "cuda"] as const;
+export type DemoDevice = (typeof devices)[number];
 
 export interface DemoOptions {
-  readonly device: string;
+  readonly device: DemoDevice;
   readonly model: string;
   readonly out: string;
   readonly prompts: number;
@@ -51,9 +52,10 @@ export function parseDemoOptions(argv: readonly string[]): DemoOptions {
       quick: { type: "boolean", default: false },
     },
   });
-  const { device, model, out, quick } = values;
-  if (!devices.includes(device)) {
-    throw new Error(`expected ${devices.join(", ")} for --device, got "${device}"`);
+  const { model, out, quick } = values;
+  const device = devices.find((name) => name === values.device);
+  if (device === undefined) {
+    throw new Error(`expected ${devices.join(", ")} for --device, got "${values.device}"`);
   }
   const prompts = Number(values.prompts ?? (quick ? 4 : 24));
   if (!Number.isInteger(prompts) || prompts < 1) {
