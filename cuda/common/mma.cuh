@@ -75,7 +75,7 @@ inline void resolve_ldmatrix_x4(simt::WarpCall& call) {
   uint16_t element[4][8][8];
   for (int lane = 0; lane < kWarpSize; ++lane) {
     const auto* operand = static_cast<const LdmatrixOperand*>(call.input[lane]);
-    std::memcpy(element[lane / 8][lane % 8], operand->row, 16);
+    simt::copy_unseen(element[lane / 8][lane % 8], operand->row, 16);
   }
   for (int lane = 0; lane < kWarpSize; ++lane) {
     uint32_t* registers = static_cast<const LdmatrixOperand*>(call.input[lane])->registers;
@@ -94,6 +94,7 @@ template <bool kTransposed>
 inline void ldmatrix_x4(uint32_t (&registers)[4], const void* row) {
   simt::check_aligned(row, 16, "ldmatrix row");
   if (!simt::is_shared(row, 16)) simt::fault("ldmatrix: the row is not in shared memory");
+  simt::note_access(row, 16, simt::Access::kRead, __builtin_return_address(0));
   const LdmatrixOperand operand{row, registers};
   simt::warp_rendezvous(kTransposed ? "ldmatrix.trans" : "ldmatrix", kAllLanes, &operand, nullptr,
                         resolve_ldmatrix_x4<kTransposed>, {__FILE__, __LINE__});

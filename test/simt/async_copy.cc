@@ -14,6 +14,7 @@ void async_copy(void* destination, const void* source, uint32_t bytes, uint32_t 
   check_aligned(destination, bytes, "async copy destination");
   check_aligned(source, bytes, "async copy source");
   if (!is_shared(destination, bytes)) fault("async copy: the destination is not in shared memory");
+  note_access(destination, bytes, Access::kWrite, __builtin_return_address(0));
   std::memset(destination, 0xff, bytes);
   Thread& self = *current_thread;
   self.copies.push_back(AsyncCopy{destination, source, bytes, read_bytes, self.open_group});
@@ -22,11 +23,13 @@ void async_copy(void* destination, const void* source, uint32_t bytes, uint32_t 
 void async_commit() { ++current_thread->open_group; }
 
 void async_wait(int groups_left) {
+  const void* code = __builtin_return_address(0);
   Thread& self = *current_thread;
   const int landed_before = self.open_group - groups_left;
   const auto lands = [=](const AsyncCopy& copy) { return copy.group < landed_before; };
   for (const AsyncCopy& copy : self.copies) {
     if (!lands(copy)) continue;
+    note_access(copy.destination, copy.bytes, Access::kWrite, code);
     std::memset(copy.destination, 0, copy.bytes);
     if (copy.read_bytes > 0) std::memcpy(copy.destination, copy.source, copy.read_bytes);
   }

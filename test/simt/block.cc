@@ -1,6 +1,8 @@
 // Scheduler of the SIMT test backend. See block.h for the model.
 #include "test/simt/block.h"
 
+#include <dlfcn.h>
+
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -39,6 +41,7 @@ struct SharedVariable {
   const void* key;
   size_t bytes;
   std::unique_ptr<void, FreeDeleter> memory;
+  ShadowMemory shadow;
 };
 
 void* aligned_memory(size_t bytes, size_t align) {
@@ -65,7 +68,8 @@ class Block {
                   WarpResolve resolve, Site site);
   void* static_shared(const void* key, size_t bytes, size_t align);
   void* dynamic_shared();
-  bool is_shared(const void* address, size_t bytes) const;
+  SharedVariable* shared_at(const void* address, size_t bytes);
+  void check_race(const void* address, size_t bytes, Access access, const void* code);
 
  private:
   bool prepare();
@@ -90,7 +94,9 @@ class Block {
   bool has_failed_ = false;
   std::vector<SharedVariable> shared_;
   size_t static_bytes_ = 0;
-  std::unique_ptr<void, FreeDeleter> dynamic_;
+  SharedVariable dynamic_{};
+  uint64_t time_ = 0;  // of race.h
+  std::vector<uint32_t> warp_times_;
   LaunchResult result_;
 
   friend LaunchResult run_launch(const LaunchShape&, const std::function<void()>&);
@@ -143,13 +149,15 @@ bool Block::prepare() {
     return false;
   }
   if (shape_.dynamic_shared_bytes > 0) {
-    dynamic_.reset(aligned_memory(shape_.dynamic_shared_bytes, 128));
-    if (dynamic_ == nullptr) {
+    dynamic_.bytes = shape_.dynamic_shared_bytes;
+    dynamic_.memory.reset(aligned_memory(dynamic_.bytes, 128));
+    if (dynamic_.memory == nullptr) {
       std::snprintf(result_.message, sizeof(result_.message), "no memory for shared memory");
       return false;
     }
   }
   threads_.resize(thread_count_);
+  warp_times_.assign((thread_count_ + kWarpLanes - 1) / kWarpLanes, 0);
   runnable_.reserve(thread_count_);
   for (unsigned index = 0; index < thread_count_; ++index) {
     Thread& thread = threads_[index];
@@ -189,11 +197,12 @@ LaunchResult Block::run() {
 
 void Block::poison() {
   for (auto& variable : shared_) std::memset(variable.memory.get(), kPoison, variable.bytes);
-  if (dynamic_ != nullptr) std::memset(dynamic_.get(), kPoison, shape_.dynamic_shared_bytes);
+  if (dynamic_.bytes > 0) std::memset(dynamic_.memory.get(), kPoison, dynamic_.bytes);
 }
 
 void Block::run_block(uint3 block_idx) {
   poison();
+  ++time_;
   runnable_.clear();
   for (unsigned index = 0; index < thread_count_; ++index) {
     Thread& thread = threads_[index];
@@ -277,6 +286,7 @@ unsigned Block::barrier(unsigned value, Site site) {
     return self.barrier_result;
   }
   at_barrier_ = 0;
+  ++time_;
   for (Thread& thread : threads_) {
     thread.barrier_result = barrier_sum_;
     if (&thread != &self) make_runnable(thread);
@@ -323,7 +333,11 @@ void Block::rendezvous(const char* name, unsigned mask, const void* input, void*
     call.input[lane] = slot.input;
     call.output[lane] = slot.output;
   }
-  if (resolve != nullptr) resolve(call);
+  if (resolve != nullptr) {
+    resolve(call);
+  } else {
+    ++warp_times_[base / kWarpLanes];  // __syncwarp alone orders memory
+  }
   for (unsigned lane = 0; lane < lanes; ++lane) {
     if (((mask >> lane) & 1u) != 0) make_runnable(threads_[base + lane]);
   }
@@ -374,26 +388,51 @@ void* Block::static_shared(const void* key, size_t bytes, size_t align) {
   void* memory = aligned_memory(bytes, align);
   if (memory == nullptr) fault("no memory for %zu bytes of shared memory", bytes);
   std::memset(memory, kPoison, bytes);
-  shared_.push_back(SharedVariable{key, bytes, std::unique_ptr<void, FreeDeleter>(memory)});
+  shared_.push_back(SharedVariable{key, bytes, std::unique_ptr<void, FreeDeleter>(memory), {}});
   return memory;
 }
 
 void* Block::dynamic_shared() {
-  if (dynamic_ == nullptr) fault("dynamic shared memory is used, but the launch asked for 0 bytes");
-  return dynamic_.get();
+  if (dynamic_.bytes == 0) {
+    fault("dynamic shared memory is used, but the launch asked for 0 bytes");
+  }
+  return dynamic_.memory.get();
 }
 
-bool Block::is_shared(const void* address, size_t bytes) const {
-  const auto inside = [=](const void* base, size_t size) {
-    const auto start = reinterpret_cast<uintptr_t>(base);
-    const auto at = reinterpret_cast<uintptr_t>(address);
-    return at >= start && at + bytes <= start + size;
+SharedVariable* Block::shared_at(const void* address, size_t bytes) {
+  const auto at = reinterpret_cast<uintptr_t>(address);
+  const auto holds = [=](const SharedVariable& variable) {
+    const auto start = reinterpret_cast<uintptr_t>(variable.memory.get());
+    return at >= start && at + bytes <= start + variable.bytes;
   };
-  if (dynamic_ != nullptr && inside(dynamic_.get(), shape_.dynamic_shared_bytes)) return true;
-  for (const auto& variable : shared_) {
-    if (inside(variable.memory.get(), variable.bytes)) return true;
+  if (dynamic_.bytes > 0 && holds(dynamic_)) return &dynamic_;
+  for (SharedVariable& variable : shared_) {
+    if (holds(variable)) return &variable;
   }
-  return false;
+  return nullptr;
+}
+
+void Block::check_race(const void* address, size_t bytes, Access access, const void* code) {
+  SharedVariable* variable = shared_at(address, bytes);
+  if (variable == nullptr) return;
+  const auto anchor = reinterpret_cast<intptr_t>(code_anchor());
+  const unsigned thread = current_thread->index;
+  const unsigned warp = thread / kWarpLanes;
+  const Touch now{time_, warp_times_[warp], static_cast<uint16_t>(thread),
+                  static_cast<uint16_t>(warp),
+                  static_cast<int32_t>(reinterpret_cast<intptr_t>(code) - anchor)};
+  const size_t first = static_cast<size_t>(static_cast<const std::byte*>(address) -
+                                           static_cast<const std::byte*>(variable->memory.get()));
+  const Touch* earlier = variable->shadow.check(variable->bytes, first, bytes, access, now);
+  if (earlier == nullptr) return;
+  Dl_info module{};
+  dladdr(code, &module);
+  const auto base = reinterpret_cast<intptr_t>(module.dli_fbase);
+  fault("race on shared memory: %s of %zu bytes at code 0x%llx, unordered with %s at 0x%llx",
+        access == Access::kRead ? "read" : "write", bytes,
+        static_cast<long long>(anchor + now.code - base),
+        earlier->warp == now.warp ? "another lane" : "another warp",
+        static_cast<long long>(anchor + earlier->code - base));
 }
 
 LaunchResult run_launch(const LaunchShape& shape, const std::function<void()>& kernel) {
@@ -430,7 +469,15 @@ void* static_shared(const void* key, size_t bytes, size_t align) {
 void* dynamic_shared() { return current_thread->block->dynamic_shared(); }
 
 bool is_shared(const void* address, size_t bytes) {
-  return current_thread->block->is_shared(address, bytes);
+  return current_thread->block->shared_at(address, bytes) != nullptr;
+}
+
+void check_race(const void* address, size_t bytes, Access access, const void* code) {
+  current_thread->block->check_race(address, bytes, access, code);
+}
+
+void copy_unseen(void* target, const void* source, size_t bytes) {
+  std::memcpy(target, source, bytes);
 }
 
 void check_aligned(const void* address, size_t bytes, const char* what) {

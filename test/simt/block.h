@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "test/simt/fiber.h"
+#include "test/simt/race.h"
 
 namespace spindlekv::simt {
 
@@ -132,6 +133,12 @@ void* dynamic_shared();
 
 // True when [address, address + bytes) lies in one shared variable of the running block.
 bool is_shared(const void* address, size_t bytes);
+
+// Ends the launch when the access races with an earlier one (race.h). `code` is the instruction.
+void check_race(const void* address, size_t bytes, Access access, const void* code);
+
+// memcpy that the race checker does not see, for accesses that were announced by note_access.
+void copy_unseen(void* target, const void* source, size_t bytes);
 
 // The lane of the running thread in its warp.
 inline int current_lane() { return static_cast<int>(current_thread->index % kWarpLanes); }

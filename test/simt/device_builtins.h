@@ -74,13 +74,22 @@ SKV_SIMT_HINTED_STORE(__stwt)
 
 // --- atomics: one OS thread, so plain read-modify-write ----------------------------------------
 
-#define SKV_SIMT_ATOMIC(name, result)                            \
-  template <typename T>                                          \
-  inline T name(T* address, std::type_identity_t<T> value) {     \
-    ::spindlekv::simt::check_aligned(address, sizeof(T), #name); \
-    const T old = *address;                                      \
-    *address = static_cast<T>(result);                           \
-    return old;                                                  \
+#define SKV_SIMT_UNSEEN __attribute__((no_sanitize("thread")))  // by the race checker's hooks
+
+namespace spindlekv::simt {
+inline void before_atomic(const void* address, size_t bytes, const char* name) {
+  check_aligned(address, bytes, name);
+  note_access(address, bytes, Access::kAtomic, __builtin_return_address(0));
+}
+}  // namespace spindlekv::simt
+
+#define SKV_SIMT_ATOMIC(name, result)                                        \
+  template <typename T>                                                      \
+  SKV_SIMT_UNSEEN inline T name(T* address, std::type_identity_t<T> value) { \
+    ::spindlekv::simt::before_atomic(address, sizeof(T), #name);             \
+    const T old = *address;                                                  \
+    *address = static_cast<T>(result);                                       \
+    return old;                                                              \
   }
 SKV_SIMT_ATOMIC(atomicAdd, old + value)
 SKV_SIMT_ATOMIC(atomicSub, old - value)
@@ -95,8 +104,9 @@ SKV_SIMT_ATOMIC(atomicDec, old == 0 || old > value ? value : old - 1)
 #undef SKV_SIMT_ATOMIC
 
 template <typename T>
-inline T atomicCAS(T* address, std::type_identity_t<T> compare, std::type_identity_t<T> value) {
-  ::spindlekv::simt::check_aligned(address, sizeof(T), "atomicCAS");
+SKV_SIMT_UNSEEN inline T atomicCAS(T* address, std::type_identity_t<T> compare,
+                                   std::type_identity_t<T> value) {
+  ::spindlekv::simt::before_atomic(address, sizeof(T), "atomicCAS");
   const T old = *address;
   if (old == compare) *address = value;
   return old;

@@ -139,7 +139,7 @@ const char* cudaGetErrorString(cudaError_t error) {
     case cudaErrorIllegalAddress:
       return "an illegal memory access was encountered";
     case cudaErrorLaunchFailure:
-      return "a kernel broke a rule of the execution model";
+      return "kernel fault";
     case cudaErrorNotSupported:
       return "operation not supported";
     default:
