@@ -4,17 +4,15 @@
 // selected slot and how many slots of that very key are taken; then one ordered pass writes the
 // indices. Reads a row four times (three digits, one write), more across heads.
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 
-#include "core/canonical.h"
 #include "core/ops.h"
 #include "cpu/carve.h"
 #include "cpu/entries.h"
 
 namespace spindlekv::cpu {
 namespace {
-
-using canonical::score_key;
 
 // Selected are the slots with a key above `key` and the first `ties` ones with this key.
 struct Cut {
@@ -24,7 +22,7 @@ struct Cut {
 
 constexpr Cut kCutNothing{UINT32_MAX, 0};  // no float has this key
 constexpr Cut kCutEverything{0, INT64_MAX};
-constexpr int32_t kMaxUnion = 16;  // the bits of a mask
+constexpr int64_t kBlock = 256;  // slots whose keys are made at once
 
 // The slots of a row that compete: those between the sinks and the recent ones.
 struct Competing {
@@ -67,18 +65,41 @@ Cut find_cut(int64_t total, int64_t wanted, const EachKey& each_key) {
   return {prefix, wanted};
 }
 
+// The keys of the slots [first, first + count) of a row; canonical::score_key without its branches.
+void load_keys(const float* scores, int64_t first, int64_t count, uint32_t* keys) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float score = scores[first + i] + 0.0f;  // -0 becomes +0
+    const uint32_t bits = std::bit_cast<uint32_t>(score);
+    const uint32_t flip = static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u;
+    keys[i] = score != score ? 0u : bits ^ flip;
+  }
+}
+
+// Calls use(keys, count) for the competing slots, kBlock or fewer at a time.
+template <class Use>
+void each_block_of(const Competing& slots, const Use& use) {
+  uint32_t keys[kBlock];
+  for (int64_t first = slots.first; first < slots.last; first += kBlock) {
+    const int64_t count = std::min(kBlock, slots.last - first);
+    load_keys(slots.scores, first, count, keys);
+    use(keys, count);
+  }
+}
+
 template <class Use>
 void each_key_of(const Competing& slots, const Use& use) {
-  for (int64_t i = slots.first; i < slots.last; ++i) use(score_key(slots.scores[i]), 1);
+  each_block_of(slots, [&](const uint32_t* keys, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) use(keys[i], 1);
+  });
 }
 
 Cut cut_row(const Competing& slots, int64_t wanted) {
   return find_cut(slots.count(), wanted, [&](const auto& use) { each_key_of(slots, use); });
 }
 
-int64_t count_equal(const Competing& slots, uint32_t key) {
+int64_t count_equal(const Competing& slots, uint32_t wanted) {
   int64_t equal = 0;
-  for (int64_t i = slots.first; i < slots.last; ++i) equal += score_key(slots.scores[i]) == key;
+  each_key_of(slots, [&](uint32_t key, int64_t) { equal += key == wanted; });
   return equal;
 }
 
@@ -123,54 +144,76 @@ void cut_pooled_rows(const SkvSelectTopkParams& params, int64_t set, Cut* cuts,
   }
 }
 
-// Walks a row in order and says of each competing slot whether it is selected.
-struct Selector {
-  const float* scores;
-  Cut cut;
-
-  bool takes(int64_t slot) {
-    const uint32_t key = score_key(scores[slot]);
-    if (key != cut.key) return key > cut.key;
-    return cut.ties > 0 && cut.ties-- > 0;
+// Sets `bit` in the masks of the slots of a block that the cut takes, and uses up its ties.
+void mark_selected(const uint32_t* keys, int64_t count, uint16_t bit, Cut* cut, uint16_t* masks) {
+  for (int64_t i = 0; i < count; ++i) masks[i] |= keys[i] > cut->key ? bit : 0;
+  for (int64_t i = 0; cut->ties > 0 && i < count; ++i) {
+    if (keys[i] != cut->key) continue;
+    masks[i] |= bit;
+    --cut->ties;
   }
+}
+
+// Writes the selected slots of a row, or of the union of rows, in ascending order.
+class RowWriter {
+ public:
+  RowWriter(const SkvSelectTopkParams& params, int64_t out_row)
+      : indices_(params.indices + out_row * params.out_stride),
+        masks_(params.masks == nullptr ? nullptr : params.masks + out_row * params.out_stride) {}
+
+  void put_all(int64_t first, int64_t last, uint16_t mask) {
+    for (int64_t slot = first; slot < last; ++slot) {
+      indices_[count_] = static_cast<int32_t>(slot);
+      if (masks_ != nullptr) masks_[count_] = mask;
+      ++count_;
+    }
+  }
+
+  // The slots of a block whose mask is not 0, gathered aside without branches: which ones is
+  // random.
+  void put_marked(int64_t first, int64_t count, const uint16_t* masks) {
+    int32_t kept[kBlock];
+    uint16_t kept_masks[kBlock];
+    int64_t n = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      kept[n] = static_cast<int32_t>(first + i);
+      kept_masks[n] = masks[i];
+      n += masks[i] != 0;
+    }
+    std::copy(kept, kept + n, indices_ + count_);
+    if (masks_ != nullptr) std::copy(kept_masks, kept_masks + n, masks_ + count_);
+    count_ += n;
+  }
+
+  int32_t count() const { return static_cast<int32_t>(count_); }
+
+ private:
+  int32_t* indices_;
+  uint16_t* masks_;
+  int64_t count_ = 0;
 };
 
-void write_row(const SkvSelectTopkParams& params, int64_t out_row, const Cut* cuts) {
+void write_row(const SkvSelectTopkParams& params, int64_t out_row, Cut* cuts) {
   const int32_t group = params.union_group;
   const int64_t first_row = out_row * group;
   const Competing slots = competing(params, first_row);
-  int32_t* const indices = params.indices + out_row * params.out_stride;
-  uint16_t* const masks =
-      params.masks == nullptr ? nullptr : params.masks + out_row * params.out_stride;
-  int64_t count = 0;
-  const auto put = [&](int64_t slot, uint32_t mask) {
-    indices[count] = static_cast<int32_t>(slot);
-    if (masks != nullptr) masks[count] = static_cast<uint16_t>(mask);
-    ++count;
-  };
-  const uint32_t all = (1u << group) - 1u;
+  const uint16_t all = static_cast<uint16_t>((1u << group) - 1u);
+  RowWriter writer(params, out_row);
+  uint32_t keys[kBlock];
+  uint16_t masks[kBlock];
 
-  for (int64_t slot = 0; slot < slots.first; ++slot) put(slot, all);
-  if (group == 1) {
-    Selector selector{slots.scores, cuts[first_row]};
-    for (int64_t slot = slots.first; slot < slots.last; ++slot) {
-      if (selector.takes(slot)) put(slot, 1);
-    }
-  } else {
-    Selector selectors[kMaxUnion];
+  writer.put_all(0, slots.first, all);
+  for (int64_t first = slots.first; first < slots.last; first += kBlock) {
+    const int64_t count = std::min(kBlock, slots.last - first);
+    std::fill(masks, masks + count, uint16_t{0});
     for (int32_t g = 0; g < group; ++g) {
-      selectors[g] = {params.scores + (first_row + g) * params.stride, cuts[first_row + g]};
+      load_keys(params.scores + (first_row + g) * params.stride, first, count, keys);
+      mark_selected(keys, count, static_cast<uint16_t>(1u << g), cuts + first_row + g, masks);
     }
-    for (int64_t slot = slots.first; slot < slots.last; ++slot) {
-      uint32_t mask = 0;
-      for (int32_t g = 0; g < group; ++g) {
-        mask |= static_cast<uint32_t>(selectors[g].takes(slot)) << g;
-      }
-      if (mask != 0) put(slot, mask);
-    }
+    writer.put_marked(first, count, masks);
   }
-  for (int64_t slot = slots.last; slot < params.lengths[first_row]; ++slot) put(slot, all);
-  params.counts[out_row] = static_cast<int32_t>(count);
+  writer.put_all(slots.last, params.lengths[first_row], all);
+  params.counts[out_row] = writer.count();
 }
 
 Cut* lay_out(const SkvSelectTopkParams& params, Carver& carver, int64_t** left_ties) {
