@@ -216,12 +216,15 @@ export class Tensor<T extends DType = DType> {
   }
 
   /**
-   * The raw bits: Uint16Array for f16 and bf16, Uint32Array for f32, as `read()` for the others.
+   * The raw bits of a float tensor: Uint16Array for f16 and bf16, Uint32Array for f32.
    *
-   * @throws {SpindleKVError} ERR_SPINDLEKV_DISPOSED after dispose()
+   * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT for an integer dtype, ERR_SPINDLEKV_DISPOSED after dispose()
    */
-  async readBits(): Promise<Uint32Array | Uint16Array | Int32Array | Uint8Array | BigUint64Array> {
-    return (await native().readTensor(this, true)) as Exclude<TensorData, Float32Array>;
+  async readBits(): Promise<Uint32Array | Uint16Array> {
+    if (this.dtype !== "f32" && this.dtype !== "f16" && this.dtype !== "bf16") {
+      throw argumentError("readBits", "dtype f32, f16 or bf16", "tensor", this.dtype);
+    }
+    return (await native().readTensor(this, true)) as Uint32Array | Uint16Array;
   }
 
   /**
