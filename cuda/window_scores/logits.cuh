@@ -94,7 +94,8 @@ __device__ __forceinline__ bool is_visible(const WindowArgs& args, const WindowT
          shared.position[slot] <= args.op.query_position + window_query(tile, row);
 }
 
-// False when no row of the tile can see any slot of the block by position. Called by all threads.
+// False when no row of the tile can see any slot of the block by position. All threads call; it is
+// a block barrier, and before it a thread reads only the slot that it loaded itself.
 template <typename Elem>
 __device__ __forceinline__ bool is_tile_seen(const WindowArgs& args, const WindowTile& tile,
                                              const WindowShared<Elem>& shared) {

@@ -102,7 +102,6 @@ __global__ __launch_bounds__(WindowTraits::kThreads) void window_rows_kernel(
 
   // load and compute: logits of the tile
   load_window_slots(args, tile, shared);
-  __syncthreads();
   const bool is_seen = is_tile_seen(args, tile, shared);
   if (is_seen) {
     const int nonfinite = warp_sum(logit_tile(args, tile, shared));
@@ -169,7 +168,6 @@ __global__ __launch_bounds__(WindowTraits::kThreads) void window_columns_kernel(
   WindowTile tile = window_tile(args, 0, op.queries, 0);
   if (tile.slots <= 0) return;
   load_window_slots(args, tile, shared);
-  __syncthreads();
 
   const int slot = static_cast<int>(threadIdx.x);
   const bool owns_slot = slot < tile.slots;
@@ -204,7 +202,6 @@ __global__ __launch_bounds__(WindowTraits::kThreads) void window_columns_kernel(
       }
       column = Column{};
     }
-    __syncthreads();  // the tile is overwritten next
   }
 }
 
