@@ -126,6 +126,11 @@ export function codewordBound(headDim: number, dtype: FloatDType): number {
   return cosineBound(headDim) + Math.sqrt(headDim) * unitRoundoff(dtype);
 }
 
+/** How much a mean squared error may seem to rise because float32 cosines decided: `meanSquare` is that of the rows. */
+export function squaredErrorSlack(meanSquare: number, headDim: number): number {
+  return 4 * gamma(headDim + 4) * meanSquare;
+}
+
 /** Cosine and sine of the table: rounded once from float64, whose own argument error stays below an ulp. */
 export function ropeTableBound(): number {
   return ulpOf("f32", 1) / 2 + 1e-9;

@@ -92,7 +92,11 @@ describeOp("a query sees the slots of its mask bit up to its own position", (bac
 describeOp("a query without a visible slot gives 0 and -inf", (_, device) => {
   const blind: [string, (run: RunValues) => RunValues, Partial<QueryValues>][] = [
     ["all slots masked", (run) => ({ ...run, mask: new Uint16Array(run.slots) }), {}],
-    ["all slots later", (run) => run, { queryPosition: -1 }],
+    [
+      "all slots later",
+      (run) => ({ ...run, positions: run.positions.map((p) => p + 9) }),
+      { queryPosition: 8 },
+    ],
     [
       "only the other head's bit set",
       (run) => ({ ...run, mask: new Uint16Array(run.slots).fill(0b10) }),
