@@ -1,0 +1,100 @@
+// Handles that nobody disposed: the collector frees their memory, says so once, and knows how much there is.
+import { describe, expect, it } from "vitest";
+import { openDevice } from "../../lib/device.ts";
+import { Tensor } from "../../lib/tensor.ts";
+import { runChild, success } from "./child.ts";
+
+const megabyte = 1 << 20;
+
+/** Collects until `isDone`, with turns of the event loop in between for finalisers to run. */
+async function collectUntil(isDone: () => boolean): Promise<void> {
+  const { gc } = globalThis;
+  if (gc === undefined) throw new Error("node runs without --expose-gc");
+  for (let round = 0; round < 50 && !isDone(); round++) {
+    gc();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+const program = (body: string) => `
+  const { openDevice, Tensor } = spindlekv;
+  const device = await openDevice("cpu");
+  const rounds = async () => {
+    for (let i = 0; i < 20; i++) { gc(); await new Promise((done) => setTimeout(done, 5)); }
+  };
+  ${body}
+`;
+
+describe("collected handles", () => {
+  it("give their memory back", async () => {
+    using device = await openDevice("cpu");
+    const before = device.allocations();
+    (() => {
+      for (let i = 0; i < 10; i++) Tensor.zeros(device, "u8", [1000]);
+    })();
+    expect(device.allocations().count).toBe(before.count + 10);
+    await collectUntil(() => device.allocations().count === before.count);
+    expect(device.allocations()).toEqual(before);
+  });
+
+  it("are reported to the collector as external memory", async () => {
+    using device = await openDevice("cpu");
+    const before = process.memoryUsage().external;
+    const tensor = Tensor.zeros(device, "u8", [16 * megabyte]);
+    expect(process.memoryUsage().external - before).toBeGreaterThanOrEqual(16 * megabyte);
+    tensor.dispose();
+    expect(process.memoryUsage().external - before).toBeLessThan(megabyte);
+  });
+
+  it("keep their memory while a view of it lives", async () => {
+    using device = await openDevice("cpu");
+    const before = device.allocations();
+    const views: Tensor[] = [];
+    (() => {
+      const tensor = Tensor.from(device, "i32", [4], [1, 2, 3, 4]);
+      views.push(tensor.view({ offset: 2, shape: [2] }));
+    })();
+    await collectUntil(() => false);
+    expect(device.allocations().count).toBe(before.count + 1);
+    expect(views[0].readSync()).toEqual(Int32Array.of(3, 4));
+    views[0].dispose();
+    expect(device.allocations()).toEqual(before);
+  });
+
+  it("warn once, however many there are", async () => {
+    const result = await runChild(
+      program(`
+        for (let i = 0; i < 5; i++) Tensor.zeros(device, "f32", [8]);
+        await rounds();
+      `),
+      { nodeOptions: ["--expose-gc"] },
+    );
+    expect(result.status).toBe(0);
+    expect(result.stderr.match(/SPINDLEKV_LEAK/g)).toHaveLength(1);
+  });
+
+  it("do not warn when they were disposed, or for views", async () => {
+    const result = await runChild(
+      program(`
+        const kept = Tensor.zeros(device, "f32", [8]);
+        for (let i = 0; i < 5; i++) Tensor.zeros(device, "f32", [8]).dispose();
+        for (let i = 0; i < 5; i++) kept.view();
+        await rounds();
+        kept.dispose();
+      `),
+      { nodeOptions: ["--expose-gc"] },
+    );
+    expect(result).toMatchObject(success);
+  });
+
+  it("include a device whose jobs have run", async () => {
+    const result = await runChild(
+      program(`
+        for (let i = 0; i < 20; i++) await (await openDevice("cpu")).synchronize();
+        await rounds();
+      `),
+      { nodeOptions: ["--expose-gc", "--no-warnings"] },
+    );
+    expect(result).toMatchObject(success);
+  });
+});
