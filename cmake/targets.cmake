@@ -20,6 +20,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   message(FATAL_ERROR "spindlekv: expected GCC 12 or newer, got ${CMAKE_CXX_COMPILER_VERSION}")
 endif()
 
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # GCC 12 sees an overlap inside std::string's own operator+ (GCC bug 105651, mended in 13).
+  list(APPEND SKV_WARNING_FLAGS -Wno-restrict)
+endif()
+
 # skv_configure(<target>): language level, flags and include root for C++ sources.
 function(skv_configure target)
   target_compile_features(${target} PRIVATE cxx_std_20)
