@@ -19,31 +19,67 @@ set(SKV_CORE_SOURCES
   core/draft.cc
   core/encode.cc
   core/gather.cc
+  core/insert.cc
+  core/loader.cc
   core/memory.cc
   core/page_pool.cc
   core/rope_table.cc
   core/segment.cc
+  core/snapshot.cc
   core/store.cc
 )
 
 # the CPU backend, compiled once
 set(SKV_CPU_SOURCES
+  cpu/append_kv.cc
+  cpu/attend.cc
   cpu/backend.cc
+  cpu/build_codebook.cc
+  cpu/build_codebook_cover.cc
+  cpu/build_codebook_emit.cc
+  cpu/build_codebook_graph.cc
+  cpu/build_codebook_refine.cc
+  cpu/build_codebook_rows.cc
+  cpu/compact.cc
   cpu/device.cc
   cpu/isa.cc
+  cpu/nearest_codeword.cc
+  cpu/pool_scores.cc
+  cpu/reduce_by_label.cc
+  cpu/reduce_group.cc
+  cpu/rope.cc
+  cpu/select_topk.cc
+  cpu/slot_tile.cc
   cpu/thread_pool.cc
+  cpu/window_scores.cc
 )
 
 # the CPU backend, compiled once per instruction set
 set(SKV_CPU_ISA_SOURCES
+  cpu/isa/attend_block.cc
+  cpu/isa/attend_merge.cc
+  cpu/isa/attend_stream.cc
+  cpu/isa/row_kernels.cc
   cpu/isa/similarity.cc
   cpu/isa/similarity_bits.cc
   cpu/isa/similarity_rows.cc
+  cpu/isa/window_scores.cc
 )
 
 # the CUDA backend, by nvcc, and by the host compiler for tests
 set(SKV_CUDA_SOURCES
+  cuda/append_kv/append_kv.cu
+  cuda/attend/attend.cu
+  cuda/backend.cu
+  cuda/common/device.cu
   cuda/common/status.cu
+  cuda/compact/compact.cu
+  cuda/pool_scores/pool_scores.cu
+  cuda/reduce_by_label/reduce_by_label.cu
+  cuda/reduce_group/reduce_group.cu
+  cuda/rope/rope.cu
+  cuda/select_topk/select_topk.cu
+  cuda/window_scores/window_scores.cu
 )
 
 # the CUDA execution model on the host, for tests
@@ -51,6 +87,8 @@ set(SKV_SIMT_SOURCES
   test/simt/async_copy.cc
   test/simt/block.cc
   test/simt/fiber.cc
+  test/simt/race.cc
+  test/simt/race_hooks.cc
   test/simt/random.cc
   test/simt/runtime.cc
   test/simt/warp_builtins.cc
@@ -58,4 +96,30 @@ set(SKV_SIMT_SOURCES
 
 # the Node-API addon
 set(SKV_BINDING_SOURCES
+  binding/addon.cc
+  binding/args.cc
+  binding/convert.cc
+  binding/device.cc
+  binding/draft.cc
+  binding/environment.cc
+  binding/errors.cc
+  binding/export.cc
+  binding/job.cc
+  binding/ops/append_kv.cc
+  binding/ops/attend.cc
+  binding/ops/build_codebook.cc
+  binding/ops/compact.cc
+  binding/ops/nearest_codeword.cc
+  binding/ops/pool_scores.cc
+  binding/ops/reduce_by_label.cc
+  binding/ops/reduce_group.cc
+  binding/ops/rope.cc
+  binding/ops/runs.cc
+  binding/ops/select_topk.cc
+  binding/ops/window_scores.cc
+  binding/pool.cc
+  binding/rope_options.cc
+  binding/store.cc
+  binding/tensor.cc
+  binding/tensor_copy.cc
 )
