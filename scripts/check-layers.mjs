@@ -107,9 +107,6 @@ function checkImports(file) {
   const text = readText(file);
   const from = roomOf(file);
   for (const { target, typeOnly } of importsOf(text)) {
-    if (target === "node-gyp-build" && file !== "lib/native.ts") {
-      problems.push(`${file}: only lib/native.ts loads the addon`);
-    }
     let path;
     if (target.startsWith(".")) path = posix.join(posix.dirname(file), target);
     else if (/^spindlekv(\/|$)/.test(target)) path = "lib/index.ts";
@@ -130,7 +127,8 @@ function checkImports(file) {
       problems.push(`${file}: a technique must not import the technique ${other}`);
     }
   }
-  if (file !== "lib/native.ts" && from === "lib" && /process\.dlopen|\.node["'`]\)/.test(text)) {
+  const loads = /["']node-gyp-build["']|process\.dlopen|\.node["'`]\)/.test(text);
+  if (loads && file !== "lib/native.ts" && from === "lib") {
     problems.push(`${file}: only lib/native.ts loads the addon`);
   }
 }

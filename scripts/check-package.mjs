@@ -14,16 +14,15 @@ const kUse = `
   const cache = new KVCache(device, {
     layers: 1, queryHeads: 1, kvHeads: 1, headDim: 8, dtype: "f32", method: full(),
   });
-  const row = (value) => new Float32Array(8).fill(value);
-  const tensor = (data, shape) => Tensor.from(device, data, { shape, dtype: "f32" });
-  const keys = tensor(new Float32Array(16).fill(1), [1, 2, 8]);
-  const values = tensor(new Float32Array([...row(1), ...row(3)]), [1, 2, 8]);
-  const query = tensor(row(1), [1, 1, 8]);
-  const out = tensor(row(0), [1, 1, 8]);
+  const rows = (...values) => values.flatMap((value) => Array(8).fill(value));
+  const keys = Tensor.from(device, "f32", [1, 2, 8], rows(1, 1));
+  const values = Tensor.from(device, "f32", [1, 2, 8], rows(1, 3));
+  const query = Tensor.from(device, "f32", [1, 1, 8], rows(1));
+  const out = Tensor.zeros(device, "f32", [1, 1, 8]);
   const [layer] = cache.layers;
   layer.append(keys, values);
-  layer.attend(query, out);
-  const result = await out.toArray();
+  layer.attend(query, out, 1);
+  const result = await out.read();
   if (result.some((value) => Math.abs(value - 2) > 1e-6)) throw new Error("got " + result);
   for (const handle of [cache, keys, values, query, out, device]) handle.dispose();
 `;
