@@ -27,6 +27,9 @@ struct WindowTraits {
   static constexpr int kRows = 32;
   static constexpr int kDims = 32;  // of a piece
   static constexpr int kOwn = 4;    // rows and slots of a thread
+  // Blocks on an SM that the columns kernel is compiled for: up to 128 registers a thread. Left to
+  // itself, ptxas stops at 80 for sm_100 and spills.
+  static constexpr int kColumnBlocks = 4;
   static constexpr int kSlotGroups = kSlots / kOwn;
   static constexpr int kSlotPitch = kSlots + 4;  // floats; keeps float4 alignment
   static constexpr int kRowPitch = kRows + 4;

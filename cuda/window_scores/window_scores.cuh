@@ -159,8 +159,9 @@ __global__ __launch_bounds__(WindowTraits::kThreads) void window_merge_kernel(
 }
 
 template <typename Elem>
-__global__ __launch_bounds__(WindowTraits::kThreads) void window_columns_kernel(
-    const WindowArgs args) {
+__global__ __launch_bounds__(
+    WindowTraits::kThreads,
+    WindowTraits::kColumnBlocks) void window_columns_kernel(const WindowArgs args) {
   SKV_SHARED(shared, WindowShared<Elem>);
   SKV_SHARED(slot_entropy, float[WindowTraits::kSlots]);
   const SkvWindowScoresParams& op = args.op;
