@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -97,6 +98,7 @@ class Block {
   SharedVariable dynamic_{};
   uint64_t time_ = 0;  // of race.h
   std::vector<uint32_t> warp_times_;
+  std::vector<unsigned> warp_waiting_;  // by warp: the lanes that wait in a warp operation
   LaunchResult result_;
 
   friend LaunchResult run_launch(const LaunchShape&, const std::function<void()>&);
@@ -157,7 +159,9 @@ bool Block::prepare() {
     }
   }
   threads_.resize(thread_count_);
-  warp_times_.assign((thread_count_ + kWarpLanes - 1) / kWarpLanes, 0);
+  const size_t warps = (thread_count_ + kWarpLanes - 1) / kWarpLanes;
+  warp_times_.assign(warps, 0);
+  warp_waiting_.assign(warps, 0);
   runnable_.reserve(thread_count_);
   for (unsigned index = 0; index < thread_count_; ++index) {
     Thread& thread = threads_[index];
@@ -203,6 +207,7 @@ void Block::poison() {
 void Block::run_block(uint3 block_idx) {
   poison();
   ++time_;
+  std::fill(warp_waiting_.begin(), warp_waiting_.end(), 0u);
   runnable_.clear();
   for (unsigned index = 0; index < thread_count_; ++index) {
     Thread& thread = threads_[index];
@@ -313,14 +318,16 @@ void Block::rendezvous(const char* name, unsigned mask, const void* input, void*
   }
   self.warp = WarpSlot{name, mask, site, input, output};
   self.state = ThreadState::kAtWarp;
+  unsigned& waiting = warp_waiting_[base / kWarpLanes];
+  waiting |= 1u << (self.index - base);
+  if ((waiting & mask) != mask) {
+    suspend(ThreadState::kAtWarp);
+    return;
+  }
   WarpCall call{name, mask, {}, {}};
   for (unsigned lane = 0; lane < lanes; ++lane) {
     if (((mask >> lane) & 1u) == 0) continue;
     const Thread& other = threads_[base + lane];
-    if (other.state != ThreadState::kAtWarp) {
-      suspend(ThreadState::kAtWarp);
-      return;
-    }
     const WarpSlot& slot = other.warp;
     if (slot.mask != mask) {  // it waits for another set of lanes and may still come here later
       suspend(ThreadState::kAtWarp);
@@ -338,6 +345,7 @@ void Block::rendezvous(const char* name, unsigned mask, const void* input, void*
   } else {
     ++warp_times_[base / kWarpLanes];  // __syncwarp alone orders memory
   }
+  waiting &= ~mask;
   for (unsigned lane = 0; lane < lanes; ++lane) {
     if (((mask >> lane) & 1u) != 0) make_runnable(threads_[base + lane]);
   }
