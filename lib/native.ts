@@ -119,20 +119,21 @@ function noBinary(actual: string, cause: unknown): SpindleKVError {
   return new SpindleKVError({
     code: "ERR_SPINDLEKV_NO_BINARY",
     op: "load",
-    message: `load: expected a native addon for this platform, got ${actual}\n${advice.join("\n")}`,
+    message: `load: expected a native addon for platform, got ${actual}\n${advice.join("\n")}`,
     cause,
   });
 }
 
 function load(): NativeAddon {
   const folder = packageFolder();
-  const require = createRequire(import.meta.url);
+  // Not called `require`: in the CommonJS bundle that name would hide the real one.
+  const requireHere = createRequire(import.meta.url);
   let path: string;
   let loaded: NativeAddon;
   try {
-    const find = require("node-gyp-build") as { resolve(folder: string): string };
+    const find = requireHere("node-gyp-build") as { resolve(folder: string): string };
     path = find.resolve(folder);
-    loaded = require(path) as NativeAddon;
+    loaded = requireHere(path) as NativeAddon;
   } catch (error) {
     throw noBinary(error instanceof Error ? error.message : String(error), error);
   }

@@ -15,8 +15,8 @@ function binaryFolder(): string {
   return dirname(find.resolve(packageFolder));
 }
 
-/** The package, installed a second time. */
-function secondPackage(): string {
+/** The package, installed once more. */
+function installCopy(): string {
   const folder = mkdtempSync(join(tmpdir(), "spindlekv-copy-"));
   copyFileSync(join(packageFolder, "package.json"), join(folder, "package.json"));
   cpSync(join(packageFolder, "dist"), join(folder, "dist"), { recursive: true });
@@ -31,8 +31,11 @@ function secondPackage(): string {
   return folder;
 }
 
-const useBoth = (other: string) => `
-  ${other}
+/** A program that loads `one` and `other` by these expressions and mixes their handles. */
+const useBoth = (one: string, other: string) => `
+  import { createRequire } from "node:module";
+  const one = ${one};
+  const other = ${other};
   const sum = async (copy) => {
     const device = await copy.openDevice("cpu");
     const input = copy.Tensor.from(device, "f32", [2, 2], [1, 2, 3, 4]);
@@ -41,20 +44,25 @@ const useBoth = (other: string) => `
     console.log(JSON.stringify(Array.from(await out.read())));
     return { device, input, out };
   };
-  const mine = await sum(spindlekv);
+  const mine = await sum(one);
   const theirs = await sum(other);
-  console.log(other.Tensor !== spindlekv.Tensor);
-  const mix = () => other.reduceGroup({ in: mine.input, out: theirs.out, group: 2, kind: "sum" });
+  console.log(other.Tensor !== one.Tensor);
+  try {
+    other.reduceGroup({ in: mine.input, out: theirs.out, group: 2, kind: "sum" });
+  } catch (error) {
+    console.log(error.code, error instanceof other.SpindleKVError);
+  }
 `;
+
+const imported = (folder: string) =>
+  `await import(${JSON.stringify(pathToFileURL(join(folder, "dist/index.mjs")).href)})`;
 
 describe("two copies in one process", () => {
   it("as ES module and CommonJS: both work, and see each other's devices as others", async () => {
-    const cjs = JSON.stringify(join(packageFolder, "dist/index.cjs"));
-    const result = await runChild(`
-      import { createRequire } from "node:module";
-      ${useBoth(`const other = createRequire(${cjs})(${cjs});`)}
-      try { mix(); } catch (error) { console.log(error.code, error instanceof other.SpindleKVError); }
-    `);
+    const path = JSON.stringify(join(packageFolder, "dist/index.cjs"));
+    const result = await runChild(
+      useBoth(imported(packageFolder), `createRequire(${path})(${path})`),
+    );
     expect(result).toMatchObject(success);
     expect(result.stdout.trim().split("\n")).toEqual([
       "[4,6]",
@@ -65,16 +73,10 @@ describe("two copies in one process", () => {
   });
 
   it("from two folders: both work, and a handle of one is no handle of the other", async () => {
-    const folder = secondPackage();
-    const url = JSON.stringify(pathToFileURL(join(folder, "dist/index.mjs")).href);
-    const result = await runChild(
-      `
-      ${useBoth(`const other = await import(${url});`)}
-      try { mix(); } catch (error) { console.log(error.code, error instanceof other.SpindleKVError); }
-    `,
-      // Each copy is to find its own addon.
-      { env: { SPINDLEKV_PREBUILD: "" } },
-    );
+    // Each copy finds the addon of its own folder.
+    const env = { SPINDLEKV_PREBUILD: "" };
+    const program = useBoth(imported(installCopy()), imported(installCopy()));
+    const result = await runChild(program, { env });
     expect(result).toMatchObject(success);
     expect(result.stdout.trim().split("\n")).toEqual([
       "[4,6]",

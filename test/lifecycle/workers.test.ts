@@ -12,11 +12,13 @@ function runWithWorkers(program: string, options?: ChildOptions) {
   const prelude = `
     import { Worker } from "node:worker_threads";
     import { once } from "node:events";
+    const prelude = \`
+      import { parentPort, workerData } from "node:worker_threads";
+      import * as spindlekv from ${JSON.stringify(bundleUrl)};
+      const post = (value) => parentPort.postMessage(value);
+    \`;
     const start = (body, workerData) => new Worker(
-      \`const { parentPort, workerData } = require("node:worker_threads");
-        const post = (value) => parentPort.postMessage(value);
-        import(${JSON.stringify(bundleUrl)}).then(async (spindlekv) => { \${body} });\`,
-      { eval: true, workerData },
+      new URL("data:text/javascript," + encodeURIComponent(prelude + body)), { workerData },
     );
   `;
   return runChild(prelude + program, options);
