@@ -51,6 +51,8 @@ export interface KVCacheOptions {
 export interface ForkOptions {
   /** Method of the fork; default: the same. */
   readonly method?: Method;
+  /** As for the cache itself. Default: as there for the same method, false for another one. */
+  readonly preRopeKeys?: boolean;
 }
 
 /**
@@ -182,7 +184,9 @@ export class KVCache {
         `fork: expected keys stored before RoPE for method ${method.id}, got keys stored after it (set preRopeKeys)`,
       );
     }
-    const copy = new KVCache(this.device, { ...this.options, method }, this);
+    const preRopeKeys =
+      options.preRopeKeys ?? (options.method === undefined && this.options.preRopeKeys === true);
+    const copy = new KVCache(this.device, { ...this.options, method, preRopeKeys }, this);
     copy.similarity.release();
     copy.similarity = this.similarity.retain();
     return copy;
