@@ -52,7 +52,7 @@ inline constexpr int64_t kMaxGridX = 2147483647;  // CUDA programming guide, com
 inline constexpr int64_t kMaxGridYz = 65535;
 inline constexpr unsigned kMaxThreadsPerBlock = 1024;
 inline constexpr size_t kSharedWithoutOptIn = size_t{48} << 10;
-inline constexpr size_t kMaxParamsBytes = 4096;  // before sm_70, and still the fast path
+inline constexpr size_t kMaxParamsBytes = 4096;  // the limit before CUDA 12.1, kept
 
 // Blocks of `per_block` items that cover `items`.
 inline constexpr int64_t ceil_div(int64_t items, int64_t per_block) {

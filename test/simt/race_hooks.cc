@@ -1,5 +1,6 @@
 // The functions that `-fsanitize=thread` calls before every load and store, for the race checker.
 // The objects that are compiled so are linked without the sanitizer's runtime; its names end here.
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -9,17 +10,17 @@
 namespace spindlekv::simt {
 namespace {
 
-bool is_hooked = false;
+std::atomic<bool> is_hooked{false};
 
 inline void on_access(const void* address, size_t bytes, Access access, const void* code) {
-  is_hooked = true;
+  if (!is_hooked.load(std::memory_order_relaxed)) is_hooked = true;
   if (current_thread != nullptr) check_race(address, bytes, access, code);
 }
 
 }  // namespace
 
 void note_access(const void* address, size_t bytes, Access access, const void* code) {
-  if (is_hooked && current_thread != nullptr) check_race(address, bytes, access, code);
+  if (is_hooked.load(std::memory_order_relaxed) && current_thread != nullptr) check_race(address, bytes, access, code);
 }
 
 const void* code_anchor() { return reinterpret_cast<const void*>(&note_access); }
