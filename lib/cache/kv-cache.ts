@@ -94,6 +94,7 @@ export class KVCache {
   similarity = new SimilarityMemo();
   #isCompressing = false;
   #isDisposed = false;
+  #policies: StorePolicies = {};
   readonly #ownsPool: boolean;
 
   /**
@@ -141,7 +142,8 @@ export class KVCache {
           : { rope: { ...options.rope, nRot: options.rope.nRot ?? headDim } }),
       });
     }
-    this.configure(initialPolicies(method));
+    // A fork goes on under the same policies; with another method it starts under that one's.
+    this.configure(source?.method === method ? source.#policies : initialPolicies(method));
     this.layers = Object.freeze(
       Array.from({ length: options.layers }, (_, index) => new LayerCache(this, index)),
     );
@@ -149,6 +151,7 @@ export class KVCache {
 
   /** @internal Key storage and recording by the method, with the given policies. */
   configure(policies: StorePolicies): void {
+    this.#policies = policies;
     const { method, options } = this;
     const window = method.score?.source === "attention" ? method.score.window : 0;
     storeAddon().storeConfigure(this, {
