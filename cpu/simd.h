@@ -3,8 +3,8 @@
 //
 // Only sources under cpu/isa/ include this; everything sits in the namespace that SKV_ISA names. fma is a
 // true fused multiply-add everywhere, because the canonical arithmetic (core/canonical.h) is defined by
-// it: where the baseline has none, the C library computes it, correctly and slowly. madd may round twice
-// and is for results that are compared with a tolerance.
+// it: where the baseline has none, it is computed in double, correctly and slowly. madd may round twice and
+// is for results that are compared with a tolerance.
 #pragma once
 
 #include "core/canonical.h"

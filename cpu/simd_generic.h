@@ -3,6 +3,10 @@
 
 #include "cpu/convert.h"
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace spindlekv::cpu::SKV_ISA {
 
 inline constexpr int kWidth = 4;
@@ -10,6 +14,7 @@ inline constexpr int kWidth = 4;
 typedef float Floats __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(16)));
 typedef uint32_t Bits __attribute__((vector_size(16)));
+typedef uint16_t Halves __attribute__((vector_size(8)));
 
 struct Vec {
   Floats v;
@@ -27,9 +32,23 @@ static inline Vec load(const float* p) {
   memcpy(&a.v, p, sizeof(a.v));
   return a;
 }
+// Four 16-bit patterns as integers.
 template <class Element>
-static inline Vec load(const Element* p) {
-  return {Floats{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])}};
+static inline Bits load_bits(const Element* p) {
+  Halves halves;
+  memcpy(&halves, p, sizeof(halves));
+  return __builtin_convertvector(halves, Bits);
+}
+static inline Vec load(const Bf16* p) { return {(Floats)(load_bits(p) << 16)}; }
+// As to_float(F16), four at a time.
+static inline Vec load(const F16* p) {
+  const Bits bits = load_bits(p);
+  const Bits rest = bits & 0x7fffu;
+  const Bits scaled = (Bits)((Floats)(rest << 13) * 0x1p112f);
+  const Bits quiet = (Bits)(rest > 0x7c00u) & 0x00400000u;
+  const Bits special = (rest << 13) | 0x7f800000u | quiet;
+  const Bits is_special = (Bits)(rest >= 0x7c00u);
+  return {(Floats)(((bits & 0x8000u) << 16) | (special & is_special) | (scaled & ~is_special))};
 }
 // Never called: rows are a multiple of 8 long, so nothing is left over for 8 at a time.
 template <class Element>
@@ -52,11 +71,40 @@ static inline Vec blend(Ints m, Vec if_true, Vec if_false) {
 }
 // b where the two do not compare.
 static inline Vec max(Vec a, Vec b) { return blend(a.v > b.v, a, b); }
+#if defined(__SSE2__)
+// a * b + c in double, rounded to odd. The product of floats is exact; when the sum is not, its last bit
+// is made 1 in the direction of what was lost, so that rounding it to float sees on which side of a tie
+// the true value lies (Boldo and Melquiond, 2008). NaN and infinity make `lost` NaN and stay as they are.
+static inline __m128d fma_to_odd(__m128d a, __m128d b, __m128d c) {
+  const __m128d product = _mm_mul_pd(a, b);
+  const __m128d sum = _mm_add_pd(product, c);
+  const __m128d shadow = _mm_sub_pd(sum, product);
+  const __m128d lost = _mm_add_pd(_mm_sub_pd(product, _mm_sub_pd(sum, shadow)), _mm_sub_pd(c, shadow));
+  const __m128d none = _mm_setzero_pd();
+  const __m128d is_inexact = _mm_or_pd(_mm_cmpgt_pd(lost, none), _mm_cmplt_pd(lost, none));
+  const __m128i inward =
+      _mm_castpd_si128(_mm_xor_pd(_mm_cmpgt_pd(lost, none), _mm_cmpgt_pd(sum, none)));
+  const __m128i one = _mm_set_epi32(0, 1, 0, 1);
+  const __m128i is_even = _mm_andnot_si128(_mm_castpd_si128(sum), one);
+  const __m128i step = _mm_and_si128(is_even, _mm_castpd_si128(is_inexact));
+  const __m128i signed_step = _mm_sub_epi64(_mm_xor_si128(step, inward), inward);
+  return _mm_castsi128_pd(_mm_add_epi64(_mm_castpd_si128(sum), signed_step));
+}
+#endif
+
 // a * b + c and c - a * b, rounded once.
 static inline Vec fma(Vec a, Vec b, Vec c) {
+#if defined(__SSE2__)
+  const __m128 x = (__m128)a.v, y = (__m128)b.v, z = (__m128)c.v;
+  const __m128d low = fma_to_odd(_mm_cvtps_pd(x), _mm_cvtps_pd(y), _mm_cvtps_pd(z));
+  const __m128d high = fma_to_odd(_mm_cvtps_pd(_mm_movehl_ps(x, x)), _mm_cvtps_pd(_mm_movehl_ps(y, y)),
+                                  _mm_cvtps_pd(_mm_movehl_ps(z, z)));
+  return {(Floats)_mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high))};
+#else
   Vec r;
   for (int i = 0; i < kWidth; ++i) r.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]);
   return r;
+#endif
 }
 static inline Vec neg_fma(Vec a, Vec b, Vec c) { return fma({-a.v}, b, c); }
 #if defined(__FP_FAST_FMAF)

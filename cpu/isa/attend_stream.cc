@@ -2,7 +2,7 @@
 //
 //   x[r, s] = q[r] . k[s];  p = exp(x - m);  acc[r] += sum_s p[r, s] v[s]     64 slots at a time
 // Four rows share each K and V vector in registers (4 slots x 4 rows of accumulators for K, 4 x 4 vectors
-// of output for V on AVX-512); the next tile's rows are prefetched meanwhile. Bytes: 2 D e per slot,
+// of output for V on AVX-512); rows to come are prefetched meanwhile. Bytes: 2 D e per slot,
 // memory-bound. Keys that turn while they are read go through a float tile in the first-level cache.
 #include "cpu/attend_task.h"
 #include "cpu/isa/rows.h"
@@ -12,10 +12,21 @@ namespace spindlekv::cpu::SKV_ISA {
 namespace {
 
 constexpr int kLineBytes = 64;
+// How many slots ahead rows are prefetched: 8 rows of 256 bytes were the best of 4, 8, 16, 32 and 64 on
+// Sapphire Rapids, where the fill buffers of the first-level cache limit what is in flight.
+constexpr int kPrefetchSlots = 8;
 
-inline void prefetch_row(const void* row, int bytes) {
-  const char* const p = static_cast<const char*>(row);
-  for (int at = 0; at < bytes; at += kLineBytes) __builtin_prefetch(p + at, 0, 3);
+// What comes after a tile's rows. rows == NULL: nothing is prefetched.
+struct Ahead {
+  const void* const* rows;  // of the next tile, or of this one if it is the last
+  int bytes;                // of a row
+};
+
+inline void prefetch_ahead(const Ahead& ahead, const void* const* rows, int slot) {
+  if (ahead.rows == nullptr) return;
+  const int next = slot + kPrefetchSlots;
+  const char* const row = static_cast<const char*>(next < kTileSlots ? rows[next] : ahead.rows[next - kTileSlots]);
+  for (int at = 0; at < ahead.bytes; at += kLineBytes) __builtin_prefetch(row + at, 0, 3);
 }
 
 // ---- scores ---------------------------------------------------------------------------------------
@@ -49,11 +60,9 @@ inline void score_4_slots(const float* q, int dim, const void* const* k, int hea
 
 template <class Element, int kRows>
 void score_tile(const float* q, int dim, const void* const* k, int count, int head_dim,
-                const SlotTile* ahead, int ahead_bytes, float* out) {
+                const void* const* stored, const Ahead& ahead, float* out) {
   for (int slot = 0; slot < count; slot += 4) {
-    if (ahead != nullptr) {
-      for (int i = 0; i < 4; ++i) prefetch_row(ahead->k[slot + i], ahead_bytes);
-    }
+    for (int i = 0; i < 4; ++i) prefetch_ahead(ahead, stored, slot + i);
     score_4_slots<Element, kRows>(q, dim, k + slot, head_dim, out + slot);
   }
 }
@@ -63,7 +72,7 @@ void score_tile(const float* q, int dim, const void* const* k, int count, int he
 // kVecs vectors of output from column d on. kHalf: only 8 elements are left (AVX-512).
 template <class Element, int kRows, int kVecs, bool kHalf>
 inline void add_columns(const float* p, const void* const* v, int count, int d, int dim,
-                        const float* factor, const SlotTile* ahead, int ahead_bytes, float* acc) {
+                        const float* factor, const Ahead& ahead, float* acc) {
   Vec sum[kRows][kVecs];
   for (int r = 0; r < kRows; ++r) {
     for (int c = 0; c < kVecs; ++c) {
@@ -72,7 +81,7 @@ inline void add_columns(const float* p, const void* const* v, int count, int d, 
   }
   for (int slot = 0; slot < count; ++slot) {
     const Element* const row = static_cast<const Element*>(v[slot]) + d;
-    if (ahead != nullptr) prefetch_row(ahead->v[slot], ahead_bytes);
+    prefetch_ahead(ahead, v, slot);
     Vec value[kVecs];
     for (int c = 0; c < kVecs; ++c) value[c] = kHalf ? load_8(row) : load(row + c * kWidth);
     for (int r = 0; r < kRows; ++r) {
@@ -87,19 +96,19 @@ inline void add_columns(const float* p, const void* const* v, int count, int d, 
 
 template <class Element, int kRows>
 void add_values(const float* p, const void* const* v, int count, int head_dim, int dim,
-                const float* factor, const SlotTile* ahead, int ahead_bytes, float* acc) {
+                const float* factor, Ahead ahead, float* acc) {
   constexpr int kVecs = kWidth == 16 ? 4 : 2;
   int d = 0;
   for (; d + kVecs * kWidth <= head_dim; d += kVecs * kWidth) {
-    add_columns<Element, kRows, kVecs, false>(p, v, count, d, dim, factor, ahead, ahead_bytes, acc);
-    ahead = nullptr;
+    add_columns<Element, kRows, kVecs, false>(p, v, count, d, dim, factor, ahead, acc);
+    ahead.rows = nullptr;
   }
   for (; d + kWidth <= head_dim; d += kWidth) {
-    add_columns<Element, kRows, 1, false>(p, v, count, d, dim, factor, ahead, ahead_bytes, acc);
-    ahead = nullptr;
+    add_columns<Element, kRows, 1, false>(p, v, count, d, dim, factor, ahead, acc);
+    ahead.rows = nullptr;
   }
   if (kWidth > 8 && d < head_dim) {
-    add_columns<Element, kRows, 1, true>(p, v, count, d, dim, factor, ahead, ahead_bytes, acc);
+    add_columns<Element, kRows, 1, true>(p, v, count, d, dim, factor, ahead, acc);
   }
 }
 
@@ -128,14 +137,14 @@ void add_values_apart(const float* p, const void* const* v, int rows, int count,
     for (int slot = 0; slot < count; ++slot) {
       const float* const weight = p + r * kTileSlots + slot;
       if (*weight == 0.0f) continue;
-      add_values<Element, 1>(weight, v + slot, 1, head_dim, dim, &kKeep, nullptr, 0, row);
+      add_values<Element, 1>(weight, v + slot, 1, head_dim, dim, &kKeep, {nullptr, 0}, row);
     }
   }
 }
 
 // ---- one tile -------------------------------------------------------------------------------------
 
-// Calls the kernel for rows in fours; Call<kRows>(first_row, is_first).
+// Runs a kernel for rows in fours.
 template <class Call>
 inline void by_fours(int rows, const Call& call) {
   for (int r = 0; r < rows; r += 4) {
@@ -154,13 +163,14 @@ struct ScoreCall {
   int dim;
   const void* const* k;
   int count, head_dim;
-  const SlotTile* ahead;
-  int ahead_bytes;
+  const void* const* stored;  // the rows in storage: k itself, unless those were turned
+  Ahead ahead;
   float* out;
   template <int kRows>
   void run(int r) const {
-    score_tile<Element, kRows>(q + r * dim, dim, k, count, head_dim, r == 0 ? ahead : nullptr, ahead_bytes,
-                               out + r * kTileSlots);
+    // The first rows bring the data in for the others.
+    score_tile<Element, kRows>(q + r * dim, dim, k, count, head_dim, stored,
+                               r == 0 ? ahead : Ahead{nullptr, 0}, out + r * kTileSlots);
   }
 };
 
@@ -170,13 +180,12 @@ struct ValueCall {
   const void* const* v;
   int count, head_dim, dim;
   const float* factor;
-  const SlotTile* ahead;
-  int ahead_bytes;
+  Ahead ahead;
   float* acc;
   template <int kRows>
   void run(int r) const {
     add_values<Element, kRows>(p + r * kTileSlots, v, count, head_dim, dim, factor + r,
-                               r == 0 ? ahead : nullptr, ahead_bytes, acc + r * dim);
+                               r == 0 ? ahead : Ahead{nullptr, 0}, acc + r * dim);
   }
 };
 
@@ -188,12 +197,12 @@ struct Memory {
 };
 
 template <class Element>
-void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile* ahead,
+void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile& next,
            int rows, int dim) {
   const SkvAttendParams& params = *task.params;
-  const int bytes = params.head_dim * static_cast<int>(sizeof(Element));
+  const Ahead ahead{next.k, params.head_dim * static_cast<int>(sizeof(Element))};
   if (!tile.has_turn) {
-    by_fours(rows, ScoreCall<Element>{memory.q, dim, tile.k, tile.count, params.head_dim, ahead, bytes,
+    by_fours(rows, ScoreCall<Element>{memory.q, dim, tile.k, tile.count, params.head_dim, tile.k, ahead,
                                       memory.scores});
     if (!tile.has_k_magnitude) return;
     for (int r = 0; r < rows; ++r) {
@@ -211,7 +220,7 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
     if (slot < tile.count) load_key<Element>(tile, slot, params.rope, row, params.head_dim, dim);
     else turned[slot] = turned[tile.count - 1];
   }
-  by_fours(rows, ScoreCall<float>{memory.q, dim, turned, tile.count, params.head_dim, ahead, bytes,
+  by_fours(rows, ScoreCall<float>{memory.q, dim, turned, tile.count, params.head_dim, tile.k, ahead,
                                   memory.scores});
 }
 
@@ -237,7 +246,7 @@ bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, f
 }
 
 template <class Element>
-void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile* ahead,
+void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile& next,
          bool hidden, int rows, int dim) {
   const int head_dim = task.params->head_dim;
   if (hidden && has_nonfinite<Element>(tile.v, tile.count, head_dim)) {
@@ -245,8 +254,9 @@ void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, con
                               task.acc);
     return;
   }
+  const Ahead ahead{next.v, head_dim * static_cast<int>(sizeof(Element))};
   by_fours(rows, ValueCall<Element>{memory.scores, tile.v, tile.count, head_dim, dim, memory.factor, ahead,
-                                    head_dim * static_cast<int>(sizeof(Element)), task.acc});
+                                    task.acc});
 }
 
 template <class Element>
@@ -271,11 +281,10 @@ void stream(const AttendTask& task) {
   read_tile(task.source, task.first_tile, &tiles[0]);
   for (int i = 0; i < task.n_tiles; ++i) {
     const SlotTile& tile = tiles[i % 2];
-    SlotTile* ahead = nullptr;
-    if (i + 1 < task.n_tiles) {
-      ahead = &tiles[(i + 1) % 2];
-      read_tile(task.source, task.first_tile + i + 1, ahead);
-    }
+    SlotTile& next = tiles[(i + 1) % 2];
+    const bool is_last = i + 1 == task.n_tiles;
+    if (!is_last) read_tile(task.source, task.first_tile + i + 1, &next);
+    const SlotTile& ahead = is_last ? tile : next;
     float* const kept =
         task.logits == nullptr ? nullptr : task.logits + int64_t{i} * rows * kTileSlots;
     score<Element>(task, memory, tile, ahead, rows, dim);

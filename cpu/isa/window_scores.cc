@@ -27,10 +27,14 @@ void finish_visible(const SlotTile& tile, float scale, float* x) {
   finish_logits(tile, everything, scale, x);
 }
 
+// True if a logit is NaN or infinite, hidden ones included; those beyond the count are -inf.
 bool may_be_nonfinite(const float* x, int count) {
-  float probe = 0.0f;
-  for (int i = 0; i < count; ++i) probe += x[i] * 0.0f;
-  return probe != probe;
+  Vec probe = zero();
+  int i = 0;
+  for (; i + kWidth <= count; i += kWidth) probe = madd(load(x + i), zero(), probe);
+  float sum = halving_sum(probe);
+  for (; i < count; ++i) sum += x[i] * 0.0f;
+  return sum != sum;
 }
 
 void hide(const SlotTile& tile, const Sight& sight, float* x) {
