@@ -112,6 +112,7 @@ export async function canonicalOutputs(): Promise<string[]> {
       ops.selectTopk.sync({ scores: reduced, lengths: [333, 333], k: [50, 50], indices, counts });
       for (const [name, tensor] of Object.entries({ pooled, reduced, indices }))
         await note(name, tensor);
+      await arena.check();
       arena.dispose();
     }
   }

@@ -32,10 +32,14 @@ export function offsetsOf(
   shape: readonly number[],
   strides: readonly number[],
   offset: number,
-): number[] {
-  let offsets = [offset];
-  shape.forEach((n, i) => {
-    offsets = offsets.flatMap((at) => Array.from({ length: n }, (_, j) => at + j * strides[i]));
+): Int32Array {
+  let offsets = Int32Array.of(offset);
+  shape.forEach((n, axis) => {
+    const next = new Int32Array(offsets.length * n);
+    offsets.forEach((at, i) => {
+      for (let j = 0; j < n; j++) next[i * n + j] = at + j * strides[axis];
+    });
+    offsets = next;
   });
   return offsets;
 }

@@ -6,23 +6,31 @@ import { invoke } from "./backends.ts";
 import type { Layout } from "./layouts.ts";
 import { type Arena, readNumbers } from "./tensors.ts";
 
+export interface SelectionSetting {
+  readonly layout?: Layout;
+  /** Masks are asked for; by default with unions only. */
+  readonly hasMasks?: boolean;
+  /** Columns of indices and masks; by default as many as the longest row has. */
+  readonly outWidth?: number;
+}
+
 export async function runSelection(
   arena: Arena,
   values: SelectCase,
-  layout: Layout = "contiguous",
-  hasMasks = (values.unionGroup ?? 1) > 1,
+  setting: SelectionSetting = {},
 ): Promise<Selection[]> {
   const { rows, unionGroup = 1 } = values;
   const width = Math.max(1, ...rows.map((row) => row.length));
+  const { layout = "contiguous", hasMasks = unionGroup > 1, outWidth = width } = setting;
   const data = new Float32Array(rows.length * width).fill(Infinity); // past a row's length: must not be read
   rows.forEach((row, r) => {
     data.set(row, r * width);
   });
   const outRows = rows.length / unionGroup;
-  const indices = arena.output("i32", [outRows, width], { layout, name: "indices" });
+  const indices = arena.output("i32", [outRows, outWidth], { layout, name: "indices" });
   const counts = arena.output("i32", [outRows], { name: "counts" });
   const masks = hasMasks
-    ? arena.output("u16", [outRows, width], { layout, name: "masks" })
+    ? arena.output("u16", [outRows, outWidth], { layout, name: "masks" })
     : undefined;
   await invoke(arena.random, ops.selectTopk, {
     scores: arena.input("f32", [rows.length, width], data, { layout, name: "scores" }),
@@ -40,19 +48,19 @@ export async function runSelection(
   const allIndices = Array.from(await readNumbers(indices));
   const allMasks = masks && Array.from(await readNumbers(masks));
   return Array.from(await readNumbers(counts), (count, r) => ({
-    indices: allIndices.slice(r * width, r * width + count),
-    masks: allMasks?.slice(r * width, r * width + count) ?? [],
+    indices: allIndices.slice(r * outWidth, r * outWidth + count),
+    masks: allMasks?.slice(r * outWidth, r * outWidth + count) ?? [],
   }));
 }
 
 export async function checkSelection(
   arena: Arena,
   values: SelectCase,
-  layout: Layout = "contiguous",
-  hasMasks = (values.unionGroup ?? 1) > 1,
+  setting: SelectionSetting = {},
 ): Promise<Selection[]> {
-  const got = await runSelection(arena, values, layout, hasMasks);
   const expected = selectTopkOracle(values);
+  const got = await runSelection(arena, values, setting);
+  const { hasMasks = (values.unionGroup ?? 1) > 1 } = setting;
   got.forEach((row, r) => {
     expect(row.indices.length, `count of row ${r}`).toBe(expected[r].indices.length);
     const wrong = row.indices.findIndex((index, i) => index !== expected[r].indices[i]);

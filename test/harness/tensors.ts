@@ -1,7 +1,7 @@
 // Tensors under guard: every tensor of a case lies inside a larger allocation filled with a canary pattern, at
 // the layout asked for. After the op the arena checks that all canaries (margins and the gaps between strided
 // rows) are untouched and that inputs still hold what they held.
-import { toBits } from "../oracle/float-formats.ts";
+import { fromBits, toBits } from "../oracle/float-formats.ts";
 import { type Device, type DType, Tensor } from "./api.ts";
 import { type Layout, offsetsOf, stridesOf } from "./layouts.ts";
 import type { Prng } from "./prng.ts";
@@ -39,8 +39,8 @@ interface Place {
   readonly base: Tensor;
   readonly view: Tensor;
   readonly before: ArrayLike<number>;
-  /** Offsets that the op may write. */
-  readonly writable: Set<number>;
+  /** 1 where the op may write. */
+  readonly writable: Uint8Array;
 }
 
 export interface PlaceOptions {
@@ -60,6 +60,11 @@ function toData(dtype: DType, bits: Uint32Array | Uint16Array | Uint8Array) {
   if (dtype === "i32") return new Int32Array(bits.buffer);
   if (dtype === "u64") return BigUint64Array.from(Array.from(bits, BigInt));
   return bits as Uint16Array | Uint8Array;
+}
+
+// Oracles see the numbers, the op sees the bits: they must be the same.
+function isExact(dtype: "f32" | "f16" | "bf16", bits: number, value: number): boolean {
+  return dtype === "f32" || Number.isNaN(value) || fromBits(dtype, bits) === value;
 }
 
 async function readRaw(tensor: Tensor): Promise<ArrayLike<number>> {
@@ -103,11 +108,16 @@ export class Arena {
     const { strides, offset, size } = stridesOf(shape, layout, aligned ? ALIGNED_GAP : ODD_GAP);
     const offsets = offsetsOf(shape, strides, margin + offset);
     const bits = bitsArray(dtype, size + offset + 2 * margin).fill(CANARY[dtype]);
+    const writable = new Uint8Array(bits.length);
+    if (isWritable) for (const at of offsets) writable[at] = 1;
     const isFloat = dtype === "f32" || dtype === "f16" || dtype === "bf16";
     if (data !== undefined) {
       if (data.length !== offsets.length) throw new Error(`${name}: data does not fill ${shape}`);
       offsets.forEach((at, i) => {
         bits[at] = isFloat ? toBits(dtype, data[i]) : data[i];
+        if (isFloat && !isExact(dtype, bits[at], data[i])) {
+          throw new Error(`${name}: ${data[i]} is no ${dtype}; round test data first`);
+        }
       });
     }
     const base = Tensor.from(this.device, dtype, [bits.length], toData(dtype, bits));
@@ -117,7 +127,7 @@ export class Arena {
       base,
       view,
       before: dtype === "i32" ? Int32Array.from(bits) : bits,
-      writable: new Set(isWritable ? offsets : []),
+      writable,
     });
     return view;
   }
@@ -127,7 +137,7 @@ export class Arena {
     for (const { name, base, before, writable } of this.places) {
       const after = await readRaw(base);
       for (let i = 0; i < before.length; i++) {
-        if (before[i] !== after[i] && !writable.has(i)) {
+        if (before[i] !== after[i] && writable[i] === 0) {
           throw new Error(
             `${name}: element ${i} of the guarded allocation changed from ${before[i]} to ${after[i]}, ` +
               "which is an input, a margin or a gap between rows",

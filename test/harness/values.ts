@@ -14,8 +14,8 @@ export const FINITE_PATTERNS: readonly FinitePattern[] = [
 ];
 export const PATTERNS: readonly Pattern[] = [...FINITE_PATTERNS, "inf", "nan"];
 
-// Largest magnitude of "outlier" data: far from the rest, but its square still fits float32.
-const OUTLIER = 30_000;
+// Magnitude of the one huge value of "outlier" data: exact in every dtype, and its square still fits float32.
+const OUTLIER = 29_952;
 // Smallest normal f16 is 2^-14 and smallest normal f32 and bf16 2^-126.
 const SUBNORMAL_STEP: Record<FloatDType, number> = {
   f32: 2 ** -149,

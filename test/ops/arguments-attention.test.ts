@@ -62,10 +62,35 @@ const tensor = (
   ...shape: number[]
 ): Rule => ({ breaks, param, change: (arena) => ({ [path]: zeros(arena, dtype, ...shape) }) });
 
+const isOutput = (name: string) =>
+  ["lse", "scoreSum", "sum", "sumSq", "max", "entropy"].includes(name);
+
 const sharedRules: Rule[] = [
-  tensor("a head dim that is no multiple of 8", "q", "head_dim", "f32", 4, 2, 12),
+  {
+    breaks: "a head dim that is no multiple of 8",
+    param: "head_dim",
+    change: (arena) => ({
+      heads: [[], []],
+      rope: undefined,
+      q: zeros(arena, "f32", 4, 2, 12),
+      out: arena.output("f32", [4, 2, 12]),
+    }),
+  },
   tensor("query heads that the KV heads do not divide", "q", "q", "f32", 3, 2, D),
-  tensor("more than 16 query heads per KV head", "q", "group", "f32", 34, 2, D),
+  {
+    breaks: "more than 16 query heads per KV head",
+    param: "group",
+    change: (arena, valid) => ({
+      ...Object.fromEntries(
+        Object.keys(valid)
+          .filter((name) => isOutput(name))
+          .map((name) => [name, undefined]),
+      ),
+      scoreMode: undefined,
+      q: zeros(arena, "f32", 34, 2, D),
+      out: arena.output("f32", [34, 2, D]),
+    }),
+  },
   set("no KV head", "heads", { heads: [] }),
   set("heads that are no array", "heads", { heads: 3 }),
   set("a head that is no array", "heads[0]", { heads: [{}] }),
@@ -207,7 +232,11 @@ describeRules({
   optional: [...optionalRunTensors, "sum", "sumSq", "max", "entropy", "lse", "nonfinite"],
   rules: [
     ...sharedRules,
-    tensor("no query", "q", "queries", "f32", 4, 0, D),
+    {
+      breaks: "no query",
+      param: "queries",
+      change: (arena) => ({ q: zeros(arena, "f32", 4, 0, D), lse: undefined }),
+    },
     set("an unknown norm", "norm", { norm: "mean" }),
     tensor("sums of the wrong number of rows", "sum", "sum", "f32", 2, 2 * SLOTS),
     tensor("sums with fewer columns than slots", "sum", "sum", "f32", 4, 2 * SLOTS - 1),

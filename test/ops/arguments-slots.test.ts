@@ -161,7 +161,14 @@ describeRules({
       "u16",
       2,
     ),
-    tensor("more indices than slots", "items.1.indices", "items[1].count", "i32", 7),
+    {
+      breaks: "more indices than slots",
+      param: "items[1].count",
+      change: (arena) => ({
+        "items.1.indices": zeros(arena, "i32", 7),
+        "items.1.dst": codebookRun(arena, 8),
+      }),
+    },
     {
       breaks: "runs of two codecs",
       param: "dst.codec",

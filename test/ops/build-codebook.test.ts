@@ -1,12 +1,13 @@
 // build_codebook: graph, greedy cover, refinement and output have the bits of the twin.
 import { expect, it } from "vitest";
-import { ops } from "../harness/api.ts";
+import { ops, Tensor } from "../harness/api.ts";
 import { describeOp, runCase, runCases } from "../harness/backends.ts";
 import { large, matrix } from "../harness/cases.ts";
 import {
   buildAll,
   compareCodebook,
   makeRows,
+  packGraph,
   placeProblem,
   readProblem,
   ROW_KINDS,
@@ -14,7 +15,7 @@ import {
 } from "../harness/codebook.ts";
 import type { Layout } from "../harness/layouts.ts";
 import { readNumbers } from "../harness/tensors.ts";
-import { buildCodebookOracle, buildCodebookTwin } from "../oracle/build-codebook.ts";
+import { buildCodebookOracle, buildCodebookTwin, greedyCover } from "../oracle/build-codebook.ts";
 import type { FloatDType } from "../oracle/float-formats.ts";
 
 interface Build {
@@ -126,6 +127,40 @@ describeOp("stages one by one give what they give together", (_, device) => {
       });
     });
   }
+});
+
+describeOp("a cover of a graph that is given needs no rows", (_, device) => {
+  it("labels, leaders and count come from the graph alone", async () => {
+    await runCase(device, "seed=169", async (arena, random) => {
+      const n = 100;
+      const graph = new Uint8Array(n * n);
+      for (let a = 0; a < n; a++) {
+        graph[a * n + a] = 1;
+        for (let b = 0; b < a; b++)
+          graph[a * n + b] = graph[b * n + a] = random.uniform() < 0.05 ? 1 : 0;
+      }
+      const words = packGraph(graph, n).flatMap((word) => [
+        Number(word & 0xffffffffn),
+        Number(word >> 32n),
+      ]);
+      const data = new BigUint64Array(Uint32Array.from(words).buffer);
+      const bits = Tensor.from(device, "u64", [n, 2], data);
+      const labels = arena.output("i32", [n]);
+      const leaders = arena.output("i32", [n]);
+      const count = arena.output("i32", [1]);
+      ops.buildCodebook.sync({
+        problems: [{ theta: 0.5, graph: bits, labels, leaders, count }],
+        stages: ["cover"],
+      });
+      const all = Array.from({ length: n }, (_, i) => i);
+      const expected = greedyCover(graph, n, all, 0, () => 0);
+      expect(Array.from(await readNumbers(labels))).toEqual(Array.from(expected.labels));
+      expect(Array.from(await readNumbers(count))).toEqual([expected.leaders.length]);
+      const picked = Array.from(await readNumbers(leaders)).slice(0, expected.leaders.length);
+      expect(picked).toEqual(expected.leaders);
+      bits.dispose();
+    });
+  });
 });
 
 describeOp("problems of one call do not touch each other", (_, device) => {

@@ -15,13 +15,14 @@ const FORMATS: Record<FloatDType, Format> = {
 };
 
 const f64 = new Float64Array(1);
-const f64Bits = new BigUint64Array(f64.buffer);
+const f64Words = new Uint32Array(f64.buffer);
+const HIGH = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1 ? 1 : 0;
 const f32 = new Float32Array(1);
 const f32Bits = new Uint32Array(f32.buffer);
 
 function exponentOf(x: number): number {
   f64[0] = x;
-  return Number((f64Bits[0] >> 52n) & 0x7ffn) - 1023;
+  return ((f64Words[HIGH] >>> 20) & 0x7ff) - 1023;
 }
 
 /** Distance between neighbours of the format at the magnitude of x (one ulp). */
