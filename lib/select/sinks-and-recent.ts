@@ -1,5 +1,5 @@
 import type { SelectPart } from "../cache/method.js";
-import { slotCount } from "./top-k.js";
+import { slotCount } from "./slot-count.js";
 
 /** Options of {@link sinksAndRecent}. */
 export interface SinksAndRecentOptions {

@@ -1,5 +1,5 @@
 import type { SelectPart } from "../cache/method.js";
-import { argumentError } from "../errors.js";
+import { slotCount } from "./slot-count.js";
 
 /** Options of {@link topK}. */
 export interface TopKOptions {
@@ -12,14 +12,6 @@ export interface TopKOptions {
    * "head", a head sees its own selection only (a bit mask on each slot).
    */
   readonly visibility?: "group" | "head";
-}
-
-/** A non-negative integer option, or a clear error. */
-export function slotCount(op: string, name: string, value: number): number {
-  if (!Number.isInteger(value) || value < 0) {
-    throw argumentError(op, "an integer of 0 or more", name, value);
-  }
-  return value;
 }
 
 /**
