@@ -28,24 +28,33 @@ struct BuildCodebookCall {
 TensorRule list_of(uint32_t dtypes) { return {.dtypes = dtypes, .rank = 1, .is_contiguous = true}; }
 
 void BuildCodebookCall::read_problem(const ObjectReader& reader, SkvCodebookProblem* problem) {
-  const bool is_first = problems.empty();
-  const TensorState* x =
-      reader.tensor("x", {.dtypes = is_first ? kFloatDtypes : dtype_bit(params.dtype), .rank = 2});
-  if (x == nullptr) return;
-  if (is_first) {
-    params.dtype = x->dtype;
-    params.head_dim = size_of(reader, "x", x, 1);
+  const bool is_first = params.head_dim == 0;
+  const TensorState* x = reader.tensor_or_null(
+      "x", {.dtypes = is_first ? kFloatDtypes : dtype_bit(params.dtype), .rank = 2});
+  const TensorState* graph = reader.tensor_or_null(
+      "graph", {.dtypes = dtype_bit(SKV_U64), .rank = 2, .is_contiguous = true});
+  const bool covers_graph_alone = params.stages == SKV_STAGE_COVER && params.max_codewords == 0;
+  if (x == nullptr && (graph == nullptr || !covers_graph_alone)) {
+    reader.fail("x", "a Tensor (only covering a graph without maxCodewords does without)",
+                "undefined");
+    return;
   }
-  reader.require_axis("x", x, 1, params.head_dim);
-  problem->x = pointer_of<const void>(x);
-  problem->x_stride = stride_of(x, 0);
-  problem->n = size_of(reader, "x", x, 0);
+  if (x != nullptr) {
+    if (is_first) {
+      params.dtype = x->dtype;
+      params.head_dim = size_of(reader, "x", x, 1);
+    }
+    reader.require_axis("x", x, 1, params.head_dim);
+    problem->x = pointer_of<const void>(x);
+    problem->x_stride = stride_of(x, 0);
+    problem->n = size_of(reader, "x", x, 0);
+  } else {
+    problem->n = size_of(reader, "graph", graph, 0);
+  }
   const TensorState* rows = reader.tensor_or_null("rows", list_of(dtype_bit(SKV_I32)));
   problem->rows = pointer_of<const int32_t>(rows);
   problem->n_rows = rows == nullptr ? problem->n : size_of(reader, "rows", rows, 0);
   problem->theta = static_cast<float>(reader.number("theta"));
-  const TensorState* graph = reader.tensor_or_null(
-      "graph", {.dtypes = dtype_bit(SKV_U64), .rank = 2, .is_contiguous = true});
   reader.require_axis("graph", graph, 0, problem->n);
   reader.require_axis("graph", graph, 1, (problem->n + kBitsPerWord - 1) / kBitsPerWord);
   problem->graph = pointer_of<uint64_t>(graph);
@@ -109,7 +118,7 @@ void BuildCodebookCall::read(const ObjectReader& reader) {
     read_outputs(item, &problem);
     problems.push_back(problem);
   }
-  if (problems.empty()) {
+  if (params.head_dim == 0) {  // no rows anywhere: the graphs alone are read
     params.dtype = SKV_F32;
     params.head_dim = kMinHeadDim;
   }

@@ -22,7 +22,7 @@ void check_problem(Checker* check, const SkvBuildCodebookParams& p,
   check->finite("theta", problem.theta);
   check->require(problem.theta >= -1.0f && problem.theta <= 1.0f, "theta", "a cosine in [-1, 1]",
                  problem.theta < 0.0f ? "one below -1" : "one above 1");
-  check->row_stride("x_stride", problem.x_stride, problem.n, p.head_dim);
+  if (problem.x != nullptr) check->row_stride("x_stride", problem.x_stride, problem.n, p.head_dim);
   check->at_least("capacity", problem.capacity, 0);
   if (cover || emit) check->present("count", problem.count);
   if (!check->ok()) return;

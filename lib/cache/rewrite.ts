@@ -105,31 +105,35 @@ export async function rewrite(
   try {
     for (const [layer, layerScores] of scores.entries()) {
       using selection = await selectLayer(job, layerScores, plan[layer] ?? 0);
-      await addon.draftKeep(
-        draft,
-        {
-          layer,
-          indices: selection.indices,
-          counts: selection.counts,
-          ...(selection.masks === undefined ? {} : { masks: selection.masks }),
-          rotate,
-          // Pages of a window that moves on are given back one by one.
-          pieceSlots: method.schedule === "every-step" ? (cache.options.pageSlots ?? 64) : 0,
-        },
-        cancel.token,
-      );
-      if (codec.id === "codebook" && thetas !== null) {
-        await addon.draftEncode(
+      await cancel.raced(
+        addon.draftKeep(
           draft,
           {
             layer,
-            thetaK: thetas.k,
-            thetaV: thetas.v,
-            refine: codec.refine,
-            codewords: codec.codewords,
-            rawRecent: codec.recentRaw ? job.recent : 0,
+            indices: selection.indices,
+            counts: selection.counts,
+            ...(selection.masks === undefined ? {} : { masks: selection.masks }),
+            rotate,
+            // Pages of a window that moves on are given back one by one.
+            pieceSlots: method.schedule === "every-step" ? (cache.options.pageSlots ?? 64) : 0,
           },
           cancel.token,
+        ),
+      );
+      if (codec.id === "codebook" && thetas !== null) {
+        await cancel.raced(
+          addon.draftEncode(
+            draft,
+            {
+              layer,
+              thetaK: thetas.k,
+              thetaV: thetas.v,
+              refine: codec.refine,
+              codewords: codec.codewords,
+              rawRecent: codec.recentRaw ? job.recent : 0,
+            },
+            cancel.token,
+          ),
         );
       }
       throwIfAborted(signal);

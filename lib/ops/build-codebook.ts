@@ -4,8 +4,8 @@ import { native } from "../native.js";
 import type { Tensor } from "../tensor.js";
 /** The keys or the values of one KV head. What a stage does not use may be left out. */
 export interface CodebookProblem {
-  /** `[n, headDim]`. */
-  readonly x: Tensor;
+  /** `[n, headDim]`; may be left out where "cover" reads `graph` alone. */
+  readonly x?: Tensor | undefined;
   /** `[rows]` i32, ascending and unique: the rows to cover; default all. */
   readonly rows?: Tensor | undefined;
   /** Rows with a larger cosine may share a codeword, in [-1, 1]. */
