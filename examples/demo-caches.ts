@@ -74,7 +74,7 @@ function trialCache(cache: KVCache): TrialCache {
 
 function methodOf({ method, keep }: TrialChoice): Method {
   if (method === "full") return full();
-  if (method === "codebooks") return spindleKV({ keep: 1 }); // everything fits, nothing is evicted
+  if (method === "codebooks") return spindleKV({ keep: 1, theta: "fixed" }); // everything fits, nothing goes
   const factory = targeted[method];
   if (factory === undefined || keep === null) {
     throw new Error(`demo: expected a method with a keep value, got ${method} with ${keep}`);

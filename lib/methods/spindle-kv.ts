@@ -31,14 +31,19 @@ function spindle(id: string, op: string, options: SpindleKVOptions): Method {
  * Evict by attention with budgets that fall with depth, then replace what is alike by a codebook: deep layers
  * shrink by eviction, shallow ones by codewords. Nothing is evicted where the codebooks alone fit the budget.
  *
- * Defaults: window 32, max pooling over 7, mean over the group, theta 0.98 (K) and 0.95 (V), beta 0.05. Pooling
- * and the group mean differ from the paper, whose literal form is {@link spindleKV.paper}.
+ * Defaults: window 32, max pooling over 11, mean over the group, beta 0.05, theta 0.98 (K) and 0.95 (V), raised
+ * ("auto") where the codebooks alone leave some of the budget. Pooling, its width and the group mean were chosen by
+ * needle questions other than the demo's; they differ from the paper, whose literal form is {@link spindleKV.paper}.
  *
  * @source SpindleKV, arXiv 2507.06517 (ACL 2025).
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when an option is out of range
  */
 export function spindleKV(options: SpindleKVOptions): Method {
-  return spindle("spindlekv", "spindleKV", options);
+  return spindle("spindlekv", "spindleKV", {
+    ...options,
+    pool: options.pool === undefined ? { kind: "max", kernel: 11 } : options.pool,
+    theta: options.theta ?? "auto",
+  });
 }
 
 /**
@@ -51,6 +56,7 @@ spindleKV.paper = (options: SpindleKVOptions): Method =>
     norm: "window",
     group: "unfold",
     visibility: "head",
+    theta: "fixed",
     refine: 0,
     ...options,
   });
