@@ -1,0 +1,211 @@
+/** Options of methods as they come from the command line: JSON, checked by name and type before any work. */
+import { argumentError, describeValue, spindleError } from "../errors.js";
+
+/** One option of a method. */
+export interface OptionSpec {
+  readonly name: string;
+  /** What a value must be; an array lists the words that are allowed. */
+  readonly type: "number" | "boolean" | "pool" | readonly string[];
+  /** Left out: there is none. */
+  readonly default?: unknown;
+  /** One line: meaning, unit and range. */
+  readonly meaning: string;
+}
+
+/** Exactly one of these says how much stays. */
+export const targetOptions: readonly OptionSpec[] = [
+  { name: "keep", type: "number", meaning: "fraction (0, 1] of the native f16 bytes" },
+  { name: "bytes", type: "number", meaning: "bytes of the whole cache" },
+  { name: "tokens", type: "number", meaning: "slots per layer and KV head on average" },
+];
+
+const kGroups = ["unfold", "mean", "max", "sum"];
+const kNorms = ["sum", "window", "causalCount"];
+
+/** Defaults of the options that rank by attention; pooling as `pool` takes it. */
+export interface WindowDefaults {
+  readonly window: number;
+  readonly pool: { readonly kind: "mean" | "max"; readonly kernel: number } | null;
+  readonly norm: string;
+  readonly group: string;
+  readonly visibility: string;
+}
+
+/** Options of the observation window and of what is protected. */
+export function windowOptions(defaults: WindowDefaults): readonly OptionSpec[] {
+  const { window, pool, norm, group, visibility } = defaults;
+  return [
+    { name: "window", type: "number", default: window, meaning: "last queries that rank, 1..1024" },
+    {
+      name: "pool",
+      type: "pool",
+      default: pool,
+      meaning:
+        'null, or kind "mean"|"max", odd kernel, divisor "kernel"|"valid"; short: pooling, kernel',
+    },
+    { name: "norm", type: kNorms, default: norm, meaning: "divisor of the summed attention" },
+    { name: "group", type: kGroups, default: group, meaning: "how query heads share a ranking" },
+    { name: "sinks", type: "number", default: 0, meaning: "first slots that always stay" },
+    {
+      name: "visibility",
+      type: ["group", "head"],
+      default: visibility,
+      meaning: "who sees a slot that some heads selected (group unfold)",
+    },
+  ];
+}
+
+/** Options of the codebook. */
+export function codebookOptions(refine: number): readonly OptionSpec[] {
+  return [
+    {
+      name: "thetaK",
+      type: "number",
+      default: 0.98,
+      meaning: "cosine above which keys share a codeword",
+    },
+    { name: "thetaV", type: "number", default: 0.95, meaning: "the same for values" },
+    {
+      name: "theta",
+      type: ["fixed", "auto"],
+      default: "fixed",
+      meaning: "auto: what is left of the budget raises the thetas",
+    },
+    {
+      name: "refine",
+      type: "number",
+      default: refine,
+      meaning: "rounds of spherical k-means, 0..100",
+    },
+    {
+      name: "codewords",
+      type: "number",
+      default: 0,
+      meaning: "codewords per codebook at most; 0: no limit",
+    },
+    { name: "recentRaw", type: "boolean", default: false, meaning: "keep the protected slots raw" },
+    {
+      name: "insertInterval",
+      type: "number",
+      default: 32,
+      meaning: "decoded tokens join the codebook in blocks; no effect on a dump",
+    },
+  ];
+}
+
+/** Short spellings of `pool`, for methods that have it. */
+const kPoolShort = ["pooling", "kernel"];
+
+/** Every option name that a method takes. */
+export function knownNames(specs: readonly OptionSpec[]): string[] {
+  const names = specs.map(({ name }) => name);
+  return names.includes("pool") ? [...names, ...kPoolShort] : names;
+}
+
+/**
+ * Reads and checks `--options`.
+ *
+ * @param method its name, for messages
+ * @param specs what the method takes
+ * @param text a JSON object
+ * @returns the options as the method's function takes them
+ * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT for anything that is not JSON, not known or of another type
+ */
+export function readOptions(
+  method: string,
+  specs: readonly OptionSpec[],
+  text: string,
+): Record<string, unknown> {
+  let given: unknown;
+  try {
+    given = JSON.parse(text);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    const message = `expected a JSON object for options, got ${describeValue(text)} (${reason})`;
+    throw spindleError("ERR_SPINDLEKV_ARGUMENT", "apply", message, error);
+  }
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    throw argumentError("apply", "a JSON object", "options", given);
+  }
+  const options: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(given)) {
+    if (!knownNames(specs).includes(name)) {
+      const known = knownNames(specs).join(", ") || "none";
+      throw argumentError("apply", `an option of ${method} (${known})`, "options", name);
+    }
+    const spec = specs.find((candidate) => candidate.name === name);
+    if (spec !== undefined) checkType(spec, value);
+    options[name] = value;
+  }
+  return withPool(specs, options);
+}
+
+function checkType({ name, type }: OptionSpec, value: unknown): void {
+  const param = `options.${name}`;
+  if (type === "pool") {
+    checkPool(param, value);
+    return;
+  }
+  if (type === "number" || type === "boolean") {
+    if (typeof value !== type) throw argumentError("apply", `a ${type}`, param, value);
+    return;
+  }
+  if (typeof value !== "string" || !type.includes(value)) {
+    throw argumentError("apply", type.map(describeValue).join(" or "), param, value);
+  }
+}
+
+const kPoolParts = ["kind", "kernel", "divisor"];
+const kDivisors = ["kernel", "valid"];
+
+function checkPool(param: string, value: unknown): void {
+  if (value === null) return;
+  if (typeof value !== "object" || Array.isArray(value)) {
+    throw argumentError("apply", "null or an object of kind, kernel and divisor", param, value);
+  }
+  const unknown = Object.keys(value).find((name) => !kPoolParts.includes(name));
+  if (unknown !== undefined) {
+    throw argumentError("apply", "kind, kernel or divisor", param, unknown);
+  }
+  const { divisor, kind, kernel } = value as Record<string, unknown>;
+  checkPooling(`${param}.kind`, kind, ["mean", "max"]);
+  checkKernel(`${param}.kernel`, kernel);
+  if (divisor !== undefined && !kDivisors.includes(divisor as string)) {
+    throw argumentError("apply", '"kernel" or "valid"', `${param}.divisor`, divisor);
+  }
+}
+
+function checkPooling(param: string, value: unknown, words: readonly string[]): void {
+  if (typeof value === "string" && words.includes(value)) return;
+  throw argumentError("apply", words.map(describeValue).join(" or "), param, value);
+}
+
+/** The range is the method's to check. */
+function checkKernel(param: string, value: unknown): void {
+  if (typeof value !== "number") throw argumentError("apply", "a number", param, value);
+}
+
+interface Pool {
+  readonly kind: string;
+  readonly kernel: number;
+}
+
+/** `pooling` and `kernel` become `pool`; what is left out of the two is the method's default. */
+function withPool(
+  specs: readonly OptionSpec[],
+  options: Record<string, unknown>,
+): Record<string, unknown> {
+  const { pooling, kernel, ...rest } = options;
+  if (pooling === undefined && kernel === undefined) return rest;
+  if (rest.pool !== undefined) {
+    throw argumentError("apply", "either pool, or pooling and kernel", "options", "both");
+  }
+  const spec = specs.find(({ name }) => name === "pool");
+  const usual = (spec?.default ?? null) as Pool | null;
+  if (pooling !== undefined) checkPooling("options.pooling", pooling, ["mean", "max", "none"]);
+  if (kernel !== undefined) checkKernel("options.kernel", kernel);
+  const kind = pooling ?? usual?.kind ?? "none";
+  if (kind !== "none") return { ...rest, pool: { kind, kernel: kernel ?? usual?.kernel ?? 7 } };
+  if (kernel === undefined) return { ...rest, pool: null };
+  throw argumentError("apply", '"mean" or "max" beside a kernel', "options.pooling", pooling);
+}
