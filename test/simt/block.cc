@@ -1,17 +1,15 @@
 // Scheduler of the SIMT test backend. See block.h for the model.
 #include "test/simt/block.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
 
 #include "test/simt/random.h"
+#include "test/simt/shared_memory.h"
 
 namespace spindlekv::simt {
 
@@ -29,31 +27,6 @@ const char* Site::short_file() const {
   return start;
 }
 
-namespace {
-
-constexpr unsigned char kPoison = 0xff;  // NaN as f32, f16 and bf16; -1 as an integer
-
-struct FreeDeleter {
-  void operator()(void* memory) const { std::free(memory); }
-};
-
-// One shared variable. Allocated to the exact byte so that a sanitizer sees an overrun.
-struct SharedVariable {
-  const void* key;
-  size_t bytes;
-  std::unique_ptr<void, FreeDeleter> memory;
-  ShadowMemory shadow;
-};
-
-void* aligned_memory(size_t bytes, size_t align) {
-  void* memory = nullptr;
-  if (align < sizeof(void*)) align = sizeof(void*);
-  if (posix_memalign(&memory, align, bytes) != 0) return nullptr;
-  return memory;
-}
-
-}  // namespace
-
 class Block {
  public:
   Block(const LaunchShape& shape, const std::function<void()>& kernel)
@@ -67,9 +40,7 @@ class Block {
   unsigned barrier(unsigned value, Site site);
   void rendezvous(const char* name, unsigned mask, const void* input, void* output,
                   WarpResolve resolve, Site site);
-  void* static_shared(const void* key, size_t bytes, size_t align);
-  void* dynamic_shared();
-  SharedVariable* shared_at(const void* address, size_t bytes);
+  SharedMemory& shared() { return shared_; }
   void check_race(const void* address, size_t bytes, Access access, const void* code);
 
  private:
@@ -78,7 +49,6 @@ class Block {
   void suspend(ThreadState state);
   void make_runnable(Thread& thread);
   void report_deadlock();
-  void poison();
 
   const LaunchShape& shape_;
   const std::function<void()>& kernel_;
@@ -93,9 +63,7 @@ class Block {
   unsigned barrier_sum_ = 0;
   unsigned first_at_barrier_ = 0;
   bool has_failed_ = false;
-  std::vector<SharedVariable> shared_;
-  size_t static_bytes_ = 0;
-  SharedVariable dynamic_{};
+  SharedMemory shared_;
   uint64_t time_ = 0;  // of race.h
   std::vector<uint32_t> warp_times_;
   std::vector<unsigned> warp_waiting_;  // by warp: the lanes that wait in a warp operation
@@ -150,13 +118,9 @@ bool Block::prepare() {
                   thread_count_);
     return false;
   }
-  if (shape_.dynamic_shared_bytes > 0) {
-    dynamic_.bytes = shape_.dynamic_shared_bytes;
-    dynamic_.memory.reset(aligned_memory(dynamic_.bytes, 128));
-    if (dynamic_.memory == nullptr) {
-      std::snprintf(result_.message, sizeof(result_.message), "no memory for shared memory");
-      return false;
-    }
+  if (!shared_.reserve_dynamic(shape_.dynamic_shared_bytes)) {
+    std::snprintf(result_.message, sizeof(result_.message), "no memory for shared memory");
+    return false;
   }
   threads_.resize(thread_count_);
   const size_t warps = (thread_count_ + kWarpLanes - 1) / kWarpLanes;
@@ -199,13 +163,8 @@ LaunchResult Block::run() {
   return result_;
 }
 
-void Block::poison() {
-  for (auto& variable : shared_) std::memset(variable.memory.get(), kPoison, variable.bytes);
-  if (dynamic_.bytes > 0) std::memset(dynamic_.memory.get(), kPoison, dynamic_.bytes);
-}
-
 void Block::run_block(uint3 block_idx) {
-  poison();
+  shared_.poison();
   ++time_;
   std::fill(warp_waiting_.begin(), warp_waiting_.end(), 0u);
   runnable_.clear();
@@ -382,65 +341,14 @@ void Block::report_deadlock() {
                 block.z, first, other != nullptr ? ", " : "", second, exited);
 }
 
-void* Block::static_shared(const void* key, size_t bytes, size_t align) {
-  for (auto& variable : shared_) {
-    if (variable.key == key) return variable.memory.get();
-  }
-  static_bytes_ += bytes;
-  if (static_bytes_ > kStaticSharedLimit ||
-      static_bytes_ + shape_.dynamic_shared_bytes > kSharedLimit) {
-    fault(
-        "shared memory: %zu static and %zu dynamic bytes are over the limit of %zu and %zu in all",
-        static_bytes_, shape_.dynamic_shared_bytes, kStaticSharedLimit, kSharedLimit);
-  }
-  void* memory = aligned_memory(bytes, align);
-  if (memory == nullptr) fault("no memory for %zu bytes of shared memory", bytes);
-  std::memset(memory, kPoison, bytes);
-  shared_.push_back(SharedVariable{key, bytes, std::unique_ptr<void, FreeDeleter>(memory), {}});
-  return memory;
-}
-
-void* Block::dynamic_shared() {
-  if (dynamic_.bytes == 0) {
-    fault("dynamic shared memory is used, but the launch asked for 0 bytes");
-  }
-  return dynamic_.memory.get();
-}
-
-SharedVariable* Block::shared_at(const void* address, size_t bytes) {
-  const auto at = reinterpret_cast<uintptr_t>(address);
-  const auto holds = [=](const SharedVariable& variable) {
-    const auto start = reinterpret_cast<uintptr_t>(variable.memory.get());
-    return at >= start && at + bytes <= start + variable.bytes;
-  };
-  if (dynamic_.bytes > 0 && holds(dynamic_)) return &dynamic_;
-  for (SharedVariable& variable : shared_) {
-    if (holds(variable)) return &variable;
-  }
-  return nullptr;
-}
-
 void Block::check_race(const void* address, size_t bytes, Access access, const void* code) {
-  SharedVariable* variable = shared_at(address, bytes);
-  if (variable == nullptr) return;
-  const auto anchor = reinterpret_cast<intptr_t>(code_anchor());
   const unsigned thread = current_thread->index;
   const unsigned warp = thread / kWarpLanes;
+  const auto distance =
+      reinterpret_cast<intptr_t>(code) - reinterpret_cast<intptr_t>(code_anchor());
   const Touch now{time_, warp_times_[warp], static_cast<uint16_t>(thread),
-                  static_cast<uint16_t>(warp),
-                  static_cast<int32_t>(reinterpret_cast<intptr_t>(code) - anchor)};
-  const size_t first = static_cast<size_t>(static_cast<const std::byte*>(address) -
-                                           static_cast<const std::byte*>(variable->memory.get()));
-  const Touch* earlier = variable->shadow.check(variable->bytes, first, bytes, access, now);
-  if (earlier == nullptr) return;
-  Dl_info module{};
-  dladdr(code, &module);
-  const auto base = reinterpret_cast<intptr_t>(module.dli_fbase);
-  fault("race on shared memory: %s of %zu bytes at code 0x%llx, unordered with %s at 0x%llx",
-        access == Access::kRead ? "read" : "write", bytes,
-        static_cast<long long>(anchor + now.code - base),
-        earlier->warp == now.warp ? "another lane" : "another warp",
-        static_cast<long long>(anchor + earlier->code - base));
+                  static_cast<uint16_t>(warp), static_cast<int32_t>(distance)};
+  shared_.check_race(address, bytes, access, now);
 }
 
 LaunchResult run_launch(const LaunchShape& shape, const std::function<void()>& kernel) {
@@ -471,13 +379,13 @@ void warp_rendezvous(const char* name, unsigned mask, const void* input, void* o
 }
 
 void* static_shared(const void* key, size_t bytes, size_t align) {
-  return current_thread->block->static_shared(key, bytes, align);
+  return current_thread->block->shared().static_variable(key, bytes, align);
 }
 
-void* dynamic_shared() { return current_thread->block->dynamic_shared(); }
+void* dynamic_shared() { return current_thread->block->shared().dynamic(); }
 
 bool is_shared(const void* address, size_t bytes) {
-  return current_thread->block->shared_at(address, bytes) != nullptr;
+  return current_thread->block->shared().holds(address, bytes);
 }
 
 void check_race(const void* address, size_t bytes, Access access, const void* code) {

@@ -20,7 +20,8 @@ inline void on_access(const void* address, size_t bytes, Access access, const vo
 }  // namespace
 
 void note_access(const void* address, size_t bytes, Access access, const void* code) {
-  if (is_hooked.load(std::memory_order_relaxed) && current_thread != nullptr) check_race(address, bytes, access, code);
+  if (is_hooked.load(std::memory_order_relaxed) && current_thread != nullptr)
+    check_race(address, bytes, access, code);
 }
 
 const void* code_anchor() { return reinterpret_cast<const void*>(&note_access); }
