@@ -40,7 +40,8 @@ export async function searchBudget(
   while (low.bytes < enough && high.total - low.total > 1) {
     const width = high.total - low.total;
     const slope = (high.bytes - low.bytes) / width;
-    const guess = isStuck || slope <= 0 ? low.total + width / 2 : low.total + (aim - low.bytes) / slope;
+    const guess =
+      isStuck || slope <= 0 ? low.total + width / 2 : low.total + (aim - low.bytes) / slope;
     const total = Math.min(high.total - 1, Math.max(low.total + 1, Math.round(guess)));
     const trial = await measure(total);
     if (trial.bytes <= target) low = trial;

@@ -69,7 +69,10 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 }
 
 /** Runs the method's parts: score, budget, select, encode; commits at the very end. */
-export async function compressCache(cache: KVCache, options: CompressOptions): Promise<CompressReport> {
+export async function compressCache(
+  cache: KVCache,
+  options: CompressOptions,
+): Promise<CompressReport> {
   const { signal } = options;
   throwIfAborted(signal);
   const before = cache.stats();
@@ -148,7 +151,9 @@ export async function compressCache(cache: KVCache, options: CompressOptions): P
     const draft = {};
     addon.draftCreate(draft, cache);
     try {
-      await rewrite(job, scores, plan, thetas, draft, (done) => options.onProgress?.(0.6 + 0.4 * done));
+      await rewrite(job, scores, plan, thetas, draft, (done) =>
+        options.onProgress?.(0.6 + 0.4 * done),
+      );
       throwIfAborted(signal);
       addon.draftCommit(draft);
     } finally {
@@ -195,7 +200,11 @@ function prepare(
   const window = method.score?.source === "attention" ? method.score.window : 0;
   const recent = Math.min(
     longest,
-    select.recent === "budget" ? 0 : select.recent === "window" ? window : Math.max(select.recent, window),
+    select.recent === "budget"
+      ? 0
+      : select.recent === "window"
+        ? window
+        : Math.max(select.recent, window),
   );
   const sinks = Math.min(select.sinks, longest - recent);
   return { cache, method, select, signal, infos, sinks, recent, context: longest - sinks - recent };
@@ -206,7 +215,12 @@ function rankedTotal(job: CompressionJob, target: BudgetTarget): number {
   const tokens = "tokens" in target ? target.tokens : 0;
   const guarded = job.sinks + job.recent;
   if (tokens < guarded && tokens < job.context + guarded) {
-    throw argumentError("compress", `at least the ${guarded} protected slots`, "target.tokens", tokens);
+    throw argumentError(
+      "compress",
+      `at least the ${guarded} protected slots`,
+      "target.tokens",
+      tokens,
+    );
   }
   return job.infos.length * Math.min(job.context, tokens - guarded);
 }
@@ -321,7 +335,8 @@ function policiesAfter(
   if (method.schedule === "every-step") {
     return { trim: { sinks: select.sinks, recent: Math.max(1, Math.floor(total / infos.length)) } };
   }
-  if (method.codec.id !== "codebook" || thetas === null || method.codec.insertInterval === 0) return {};
+  if (method.codec.id !== "codebook" || thetas === null || method.codec.insertInterval === 0)
+    return {};
   const insert = {
     recent: job.recent,
     interval: method.codec.insertInterval,

@@ -22,7 +22,11 @@ export interface AttentionScore {
   /** Last queries whose attention is read; these tokens are protected as well. */
   readonly window: number;
   readonly norm: "sum" | "window" | "causalCount";
-  readonly pool: { readonly kind: "mean" | "max"; readonly kernel: number; readonly divisor: "kernel" | "valid" } | null;
+  readonly pool: {
+    readonly kind: "mean" | "max";
+    readonly kernel: number;
+    readonly divisor: "kernel" | "valid";
+  } | null;
   /** How the query heads of a KV head share one ranking; "unfold": each ranks for itself, the union is stored. */
   readonly group: "unfold" | "mean" | "max" | "sum";
 }

@@ -25,7 +25,11 @@ export interface Selection extends Disposable {
  * Selects `k` ranked slots per row beside the protected ones. For positional methods the budget is how many of
  * the last slots stay.
  */
-export async function selectLayer(job: CompressionJob, layer: LayerScores, k: number): Promise<Selection> {
+export async function selectLayer(
+  job: CompressionJob,
+  layer: LayerScores,
+  k: number,
+): Promise<Selection> {
   const { cache, select, signal } = job;
   const { device } = cache;
   const { kvHeads } = cache.options;

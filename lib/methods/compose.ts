@@ -80,10 +80,15 @@ export function compose(options: ComposeOptions): Method {
     });
   }
   if (select?.recent === "window" && score?.source !== "attention") {
-    throw argumentError("compose", "an attention score for recent: \"window\"", "score", score?.id);
+    throw argumentError("compose", 'an attention score for recent: "window"', "score", score?.id);
   }
   if (options.schedule === "every-step" && score?.source !== "position") {
-    throw argumentError("compose", "a position score for schedule \"every-step\"", "score", score?.id);
+    throw argumentError(
+      "compose",
+      'a position score for schedule "every-step"',
+      "score",
+      score?.id,
+    );
   }
   return Object.freeze({
     id: options.id,

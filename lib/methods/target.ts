@@ -17,7 +17,9 @@ export interface TargetOptions {
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when none or more than one is given
  */
 export function targetOf(op: string, options: TargetOptions): BudgetTarget {
-  const given = (["keep", "bytes", "tokens"] as const).filter((name) => options[name] !== undefined);
+  const given = (["keep", "bytes", "tokens"] as const).filter(
+    (name) => options[name] !== undefined,
+  );
   if (given.length !== 1) {
     throw argumentError(op, "exactly one of keep, bytes and tokens", "target", given);
   }
