@@ -100,7 +100,9 @@ export async function rewrite(
   const addon = storeAddon();
   const { codec } = method;
   const rotate =
-    cache.options.rope !== undefined && !needsPreRopeKeys(method) && cache.options.preRopeKeys !== true;
+    cache.options.rope !== undefined &&
+    !needsPreRopeKeys(method) &&
+    cache.options.preRopeKeys !== true;
   const cancel = createCancelToken(signal);
   try {
     for (const [layer, layerScores] of scores.entries()) {
@@ -241,7 +243,9 @@ async function buildGraphs(job: CompressionJob, layer: number, thetas: Thetas): 
   const rows = await readLayer(job, layer);
   const graphs: Tensor[] = [];
   try {
-    using unused = Tensor.zeros(device, "i32", [2 * Math.max(1, ...rows.map((x) => x.shape[0] ?? 0)) + 1]);
+    using unused = Tensor.zeros(device, "i32", [
+      2 * Math.max(1, ...rows.map((x) => x.shape[0] ?? 0)) + 1,
+    ]);
     using nonfinite = Tensor.zeros(device, "i32", [1]);
     const problems = rows.map((x, index) => {
       const slots = x.shape[0] as number;
