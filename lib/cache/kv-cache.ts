@@ -95,7 +95,8 @@ export class KVCache {
   #isCompressing = false;
   #isDisposed = false;
   #policies: StorePolicies = {};
-  readonly #ownsPool: boolean;
+  /** A pool made by this cache or the one it was forked from; the last of them disposes it. */
+  readonly #ownPool: { owners: number } | undefined;
 
   /**
    * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when an option is out of range
@@ -105,21 +106,22 @@ export class KVCache {
   /** @internal A fork of `source`. */
   constructor(device: Device, options: KVCacheOptions, source: KVCache);
   constructor(device: Device, options: KVCacheOptions, source?: KVCache) {
+    checkOptions(options);
     const method = options.method ?? full();
     const { queryHeads, kvHeads, headDim } = options;
-    if (!Number.isInteger(queryHeads) || queryHeads < 1 || queryHeads % kvHeads !== 0) {
-      throw argumentError("KVCache", `a positive multiple of kvHeads (${kvHeads})`, "queryHeads", queryHeads);
-    }
     checkNeeds(method, options);
+    // A fork goes on under the same policies; with another method it starts under that one's.
+    const policies = source?.method === method ? source.#policies : initialPolicies(method);
     this.device = device;
     this.method = method;
     this.options = options;
     this.scale = options.scale ?? 1 / Math.sqrt(headDim);
-    this.#ownsPool = source === undefined && options.pool === undefined;
     this.pool = source?.pool ?? options.pool ?? new PagePool(device);
     if (source !== undefined) {
       storeAddon().storeFork(this, source);
+      this.#ownPool = source.#ownPool;
     } else {
+      this.#ownPool = options.pool === undefined ? { owners: 0 } : undefined;
       if (this.pool.device !== device) {
         throw spindleError(
           "ERR_SPINDLEKV_WRONG_DEVICE",
@@ -142,8 +144,8 @@ export class KVCache {
           : { rope: { ...options.rope, nRot: options.rope.nRot ?? headDim } }),
       });
     }
-    // A fork goes on under the same policies; with another method it starts under that one's.
-    this.configure(source?.method === method ? source.#policies : initialPolicies(method));
+    if (this.#ownPool !== undefined) this.#ownPool.owners += 1;
+    this.configure(policies);
     this.layers = Object.freeze(
       Array.from({ length: options.layers }, (_, index) => new LayerCache(this, index)),
     );
@@ -179,6 +181,7 @@ export class KVCache {
    */
   fork(options: ForkOptions = {}): KVCache {
     this.assertIdle("fork");
+    checkMethod("fork", options.method);
     const method = options.method ?? this.method;
     if (needsPreRopeKeys(method) && this.#hasRotatedKeys()) {
       throw spindleError(
@@ -251,6 +254,7 @@ export class KVCache {
 
   /** Every stored byte as one string: equal snapshots mean bit-identical caches. For tests and checkpoints. */
   async snapshot(): Promise<Uint8Array> {
+    this.assertIdle("snapshot");
     return new Uint8Array(await storeAddon().storeSnapshot(this));
   }
 
@@ -277,12 +281,56 @@ export class KVCache {
     this.#isDisposed = true;
     this.similarity.release();
     storeAddon().storeDispose(this);
-    if (this.#ownsPool) this.pool.dispose();
+    if (this.#ownPool === undefined) return;
+    this.#ownPool.owners -= 1;
+    if (this.#ownPool.owners === 0) this.pool.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** What the native side does not check, or would name otherwise. */
+function checkOptions(options: KVCacheOptions): void {
+  const op = "KVCache";
+  if (typeof options !== "object" || options === null) {
+    throw argumentError(op, "an object", "options", options);
+  }
+  const { queryHeads, kvHeads, scale, pool, method } = options;
+  if (!Number.isInteger(kvHeads) || kvHeads < 1) {
+    throw argumentError(op, "a positive integer", "kvHeads", kvHeads);
+  }
+  if (!Number.isInteger(queryHeads) || queryHeads < 1 || queryHeads % kvHeads !== 0) {
+    throw argumentError(
+      op,
+      `a positive multiple of kvHeads (${kvHeads})`,
+      "queryHeads",
+      queryHeads,
+    );
+  }
+  if (queryHeads > 16 * kvHeads) {
+    throw argumentError(
+      op,
+      `at most 16 query heads per KV head (${kvHeads})`,
+      "queryHeads",
+      queryHeads,
+    );
+  }
+  if (scale !== undefined && !(Number.isFinite(scale) && scale > 0)) {
+    throw argumentError(op, "a finite number above 0", "scale", scale);
+  }
+  if (pool !== undefined && !(pool instanceof PagePool)) {
+    throw argumentError(op, "a PagePool", "pool", pool);
+  }
+  checkMethod(op, method);
+}
+
+/** Methods are plain data: this tells one from anything else. */
+function checkMethod(op: string, method: Method | undefined): void {
+  if (method === undefined) return;
+  const isMethod = typeof method?.id === "string" && typeof method.codec?.id === "string";
+  if (!isMethod) throw argumentError(op, "a method made by compose()", "method", method);
 }
 
 /** Fails before any work when a part of the method needs what the cache is not given. */
@@ -298,7 +346,8 @@ function checkNeeds(method: Method, options: KVCacheOptions): void {
 
 /** An every-step method with a target in tokens holds it from the first append on. */
 function initialPolicies(method: Method): StorePolicies {
-  if (method.schedule !== "every-step" || method.target === null || method.select === null) return {};
+  if (method.schedule !== "every-step" || method.target === null || method.select === null)
+    return {};
   if (!("tokens" in method.target)) return {};
   const { tokens } = method.target;
   const { sinks } = method.select;

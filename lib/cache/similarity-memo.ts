@@ -34,10 +34,17 @@ export class SimilarityMemo {
     return this.#graphs.size === 0;
   }
 
-  /** The graphs under `key`, built by `build` if they are not there yet. A failed build is forgotten. */
-  get(key: string, build: () => Promise<Tensor[]>): Promise<Tensor[]> {
-    const known = this.#graphs.get(key);
-    if (known !== undefined) return known;
+  /**
+   * The graphs under `key`, built by `build` if they are not there yet. A failed build is forgotten, and concerns
+   * only the caller whose build it was: others who waited for it build for themselves.
+   */
+  async get(key: string, build: () => Promise<Tensor[]>): Promise<Tensor[]> {
+    for (;;) {
+      const known = this.#graphs.get(key);
+      if (known === undefined) break;
+      const graphs = await known.catch(() => undefined);
+      if (graphs !== undefined) return graphs;
+    }
     const made = build();
     this.#graphs.set(key, made);
     made.catch(() => this.#graphs.delete(key));

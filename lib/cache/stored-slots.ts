@@ -47,6 +47,7 @@ export async function readStoredSlots(
   layer: number,
   head: number,
 ): Promise<StoredSlots> {
+  cache.assertIdle("readStoredSlots");
   const segments = await storeAddon().storeExportHead(cache, { layer, head });
   const { headDim } = cache.options;
   const dtype = cache.options.dtype ?? "f16";

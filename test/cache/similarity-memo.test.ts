@@ -1,0 +1,52 @@
+// What forks share of a compression: similarity graphs, made once and freed by the last owner.
+import { describe, expect, it } from "vitest";
+import { SimilarityMemo } from "../../lib/cache/similarity-memo.ts";
+import { openDevice, Tensor } from "../harness/api.ts";
+
+const device = await openDevice("cpu");
+const graphs = async () => [Tensor.zeros(device, "u64", [2, 1])];
+
+describe("SimilarityMemo", () => {
+  it("builds once, whoever asks and however often", async () => {
+    const memo = new SimilarityMemo();
+    let builds = 0;
+    const build = () => {
+      builds += 1;
+      return graphs();
+    };
+    const [a, b] = await Promise.all([memo.get("0", build), memo.get("0", build)]);
+    expect(await memo.get("0", build)).toBe(a);
+    expect(b).toBe(a);
+    expect(builds).toBe(1);
+    memo.release();
+  });
+
+  it("a failed build fails its own caller alone", async () => {
+    const memo = new SimilarityMemo();
+    const failure = new Error("aborted");
+    const failing = memo.get("0", () => Promise.reject(failure));
+    const waiting = [memo.get("0", graphs), memo.get("0", graphs)];
+    await expect(failing).rejects.toBe(failure);
+    const [a, b] = await Promise.all(waiting);
+    expect(a).toBe(b);
+    expect(a[0].disposed).toBe(false);
+    memo.release();
+  });
+
+  it("the last owner's release frees, also what is still being built", async () => {
+    const memo = new SimilarityMemo();
+    const [graph] = await memo.get("0", graphs);
+    let finish = (_: Tensor[]) => {};
+    const late = Tensor.zeros(device, "u64", [1, 1]);
+    const pending = memo.get("1", () => new Promise<Tensor[]>((resolve) => (finish = resolve)));
+    memo.retain();
+    memo.release();
+    expect(graph.disposed).toBe(false);
+    memo.release();
+    finish([late]);
+    await pending;
+    await Promise.resolve();
+    expect([graph.disposed, late.disposed]).toEqual([true, true]);
+    expect(memo.isEmpty).toBe(true);
+  });
+});
