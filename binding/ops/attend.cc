@@ -24,16 +24,13 @@ void AttendCall::read(const ObjectReader& reader) {
   params.q_dtype = q->dtype;
   params.queries = size_of(reader, "q", q, 1);
   params.head_dim = size_of(reader, "q", q, 2);
+  require_head_dim(reader, params.head_dim);
 
   KvShape shape{-1, params.head_dim};
   lists = read_heads(reader, "heads", &shape);
   params.dtype = shape.dtype < 0 ? q->dtype : shape.dtype;
   params.kv_heads = static_cast<int32_t>(lists.heads.size());
-  if (params.kv_heads > 0 && query_heads % params.kv_heads != 0) {
-    reader.fail("q", "a multiple of " + std::to_string(params.kv_heads) + " heads on axis 0",
-                std::to_string(query_heads));
-  }
-  params.group = params.kv_heads > 0 ? query_heads / params.kv_heads : 0;
+  params.group = group_of(reader, query_heads, lists.heads.size());
 
   const TensorState* out = reader.tensor("out", {.dtypes = dtype_bit(q->dtype), .rank = 3});
   reader.require_axis("out", out, 0, query_heads);

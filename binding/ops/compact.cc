@@ -26,6 +26,10 @@ void CompactCall::read(const ObjectReader& reader) {
     const TensorState* indices =
         item.tensor("indices", {.dtypes = dtype_bit(SKV_I32), .rank = 1, .is_contiguous = true});
     out.count = size_of(item, "indices", indices, 0);
+    if (out.count > out.src.slots) {
+      item.fail("count", "at most the slots of src (" + std::to_string(out.src.slots) + ")",
+                std::to_string(out.count));
+    }
     const TensorState* mask = item.tensor_or_null(
         "maskOverride", {.dtypes = dtype_bit(SKV_U16), .rank = 1, .is_contiguous = true});
     item.require_axis("maskOverride", mask, 0, out.count);

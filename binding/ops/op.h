@@ -19,6 +19,7 @@
 #include "binding/device.h"
 #include "binding/job.h"
 #include "core/check.h"
+#include "core/check/checker.h"
 #include "core/op_runner.h"
 
 namespace spindlekv {
@@ -40,6 +41,28 @@ inline int32_t size_of(const ObjectReader& reader, const char* name, const Tenso
   if (size > INT32_MAX)
     reader.fail(name, "fewer than 2^31 entries on an axis", std::to_string(size));
   return static_cast<int32_t>(size);
+}
+
+// Fails unless rows may have that many elements. Said early, before sizes are compared with a wrong
+// one.
+inline void require_head_dim(const ObjectReader& reader, int32_t head_dim) {
+  if (head_dim >= kMinHeadDim && head_dim <= kMaxHeadDim && head_dim % kHeadDimStep == 0) return;
+  reader.fail("headDim", "a multiple of 8 in [8, 512]", std::to_string(head_dim));
+}
+
+// Query heads per KV head; fails unless there are 1..16.
+inline int32_t group_of(const ObjectReader& reader, int32_t query_heads, size_t kv_heads) {
+  if (kv_heads == 0) return 0;
+  const auto heads = static_cast<int32_t>(kv_heads);
+  if (query_heads % heads != 0) {
+    reader.fail("q", "a multiple of " + std::to_string(heads) + " heads on axis 0",
+                std::to_string(query_heads));
+  }
+  const int32_t group = query_heads / heads;
+  if (group < 1 || group > kMaxGroup) {
+    reader.fail("group", "1 to 16 query heads per KV head", std::to_string(group));
+  }
+  return group;
 }
 
 // The params of a call that may run; nullptr with an exception pending otherwise.

@@ -21,6 +21,10 @@ void ReduceGroupCall::read(const ObjectReader& reader) {
   const TensorState* in = reader.tensor("in", rule);
   const TensorState* out = reader.tensor("out", rule);
   params.group = reader.integer("group", 1, kMaxGroup);
+  // Before the sizes: of one tensor given twice they cannot be right.
+  if (in != nullptr && out != nullptr && in->data() != nullptr && in->data() == out->data()) {
+    reader.fail("out", "memory of its own", "memory shared with in");
+  }
   params.rows = size_of(reader, "out", out, 0);
   params.length = size_of(reader, "out", out, 1);
   reader.require_axis("in", in, 0, static_cast<int64_t>(params.rows) * params.group);

@@ -51,11 +51,6 @@ void SelectTopkCall::read(const ObjectReader& reader) {
   const TensorState* masks =
       reader.tensor_or_null("masks", {.dtypes = dtype_bit(SKV_U16), .rank = 2});
   reader.require_axis("masks", masks, 0, out_rows);
-  const int64_t width = size_of(reader, "indices", indices, 1);
-  reader.require_axis("masks", masks, 1, width);
-  if (masks != nullptr && out_rows > 1 && stride_of(masks, 0) != stride_of(indices, 0)) {
-    reader.fail("masks", "the row stride of indices", std::to_string(stride_of(masks, 0)));
-  }
   params.scores = pointer_of<const float>(scores);
   params.stride = stride_of(scores, 0);
   params.lengths = lengths.data();
@@ -69,6 +64,11 @@ void SelectTopkCall::read(const ObjectReader& reader) {
   reader.args().fail(check_select_topk(params));
   if (reader.args().ok()) {
     reader.require_axis_at_least("indices", indices, 1, select_topk_width(params));
+  }
+  const int64_t width = size_of(reader, "indices", indices, 1);
+  reader.require_axis("masks", masks, 1, width);
+  if (masks != nullptr && out_rows > 1 && stride_of(masks, 0) != stride_of(indices, 0)) {
+    reader.fail("masks", "the row stride of indices", std::to_string(stride_of(masks, 0)));
   }
 }
 

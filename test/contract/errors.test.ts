@@ -1,9 +1,9 @@
 // One list of error codes: core/error_codes.def, core/types.h, lib/errors.ts and docs/errors.md name the same ones,
 // and every one of them comes out of a call of the public API.
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import {
   type Device,
   type ErrorCode,
@@ -18,6 +18,10 @@ import {
 import { readGguf } from "../../lib/runtimes/gguf-llama/index.ts";
 import { fakeBackendFolder, withBackends } from "./fake-backend.ts";
 import { openFake, order, orderAsync, runUntilCancelled } from "./orders.ts";
+
+const scratch = mkdtempSync(join(tmpdir(), "spindlekv-errors-"));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+const emptyFolder = () => mkdtempSync(join(scratch, "empty-"));
 
 interface DefinedCode {
   readonly name: string;
@@ -132,10 +136,9 @@ const producers: Record<ErrorCode, () => unknown> = {
     return order(device, 0);
   },
   ERR_SPINDLEKV_NO_DEVICE: () => openFake(9),
-  ERR_SPINDLEKV_NO_BINARY: () =>
-    withBackends(mkdtempSync(join(tmpdir(), "spindlekv-")), () => openDevice("cuda")),
+  ERR_SPINDLEKV_NO_BINARY: () => withBackends(emptyFolder(), () => openDevice("cuda")),
   ERR_SPINDLEKV_FILE: async () => {
-    const path = join(mkdtempSync(join(tmpdir(), "spindlekv-")), "short.gguf");
+    const path = join(emptyFolder(), "short.gguf");
     writeFileSync(path, "GGUF");
     return readGguf(path);
   },
@@ -230,7 +233,7 @@ describe("backend libraries", () => {
   });
 
   it("a file that is no library is refused with the loader's words", async () => {
-    const folder = mkdtempSync(join(tmpdir(), "spindlekv-"));
+    const folder = emptyFolder();
     writeFileSync(join(folder, "libspindlekv_cuda.so"), "not a library");
     const error = await errorOf(() => withBackends(folder, () => openDevice("cuda")));
     expect(error).toMatchObject({ code: "ERR_SPINDLEKV_NO_BINARY", op: "openDevice" });

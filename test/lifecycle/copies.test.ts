@@ -1,11 +1,22 @@
 // Two copies of the package in one process: as ES module and CommonJS, and from two folders.
-import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, symlinkSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { packageFolder, runChild, success } from "./child.ts";
+
+const scratch = mkdtempSync(join(tmpdir(), "spindlekv-copies-"));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 const require = createRequire(import.meta.url);
 
@@ -17,7 +28,7 @@ function binaryFolder(): string {
 
 /** The package, installed once more. */
 function installCopy(): string {
-  const folder = mkdtempSync(join(tmpdir(), "spindlekv-copy-"));
+  const folder = mkdtempSync(join(scratch, "copy-"));
   copyFileSync(join(packageFolder, "package.json"), join(folder, "package.json"));
   cpSync(join(packageFolder, "dist"), join(folder, "dist"), { recursive: true });
   const binaries = binaryFolder();
