@@ -58,13 +58,18 @@ void SelectTopkCall::read(const ObjectReader& reader) {
   params.indices = pointer_of<int32_t>(indices);
   params.counts = pointer_of<int32_t>(counts);
   params.masks = pointer_of<uint16_t>(masks);
-  // The stride between rows may be wider than the rows that were given.
-  params.out_stride = std::max<int64_t>(longest, stride_of(indices, 0));
+  params.out_stride = stride_of(indices, 0);
   if (!reader.args().ok()) return;
-  reader.args().fail(check_select_topk(params));
+  // How wide a result can get follows from the other parameters; the rows given must be as wide,
+  // whatever the stride between them.
+  SkvSelectTopkParams others = params;
+  others.out_stride = longest;
+  reader.args().fail(check_select_topk(others));
   if (reader.args().ok()) {
     reader.require_axis_at_least("indices", indices, 1, select_topk_width(params));
   }
+  // One row has no next one: any stride would do, and the check wants one that holds the result.
+  if (out_rows == 1) params.out_stride = std::max<int64_t>(params.out_stride, longest);
   const int64_t width = size_of(reader, "indices", indices, 1);
   reader.require_axis("masks", masks, 1, width);
   if (masks != nullptr && out_rows > 1 && stride_of(masks, 0) != stride_of(indices, 0)) {
