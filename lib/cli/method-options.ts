@@ -6,10 +6,10 @@ export interface OptionSpec {
   readonly name: string;
   /** What a value must be; an array lists the words that are allowed. */
   readonly type: "number" | "boolean" | "pool" | readonly string[];
-  /** Left out: there is none. */
-  readonly default?: unknown;
   /** One line: meaning, unit and range. */
   readonly meaning: string;
+  /** Of the method it belongs to; left out: there is none. */
+  readonly default?: unknown;
 }
 
 /** Exactly one of these says how much stays. */
@@ -19,79 +19,52 @@ export const targetOptions: readonly OptionSpec[] = [
   { name: "tokens", type: "number", meaning: "slots per layer and KV head on average" },
 ];
 
-const kGroups = ["unfold", "mean", "max", "sum"];
-const kNorms = ["sum", "window", "causalCount"];
+const kMeaningOfPool =
+  'null, or kind "mean"|"max", odd kernel, divisor "kernel"|"valid"; short: pooling, kernel';
 
-/** Defaults of the options that rank by attention; pooling as `pool` takes it. */
-export interface WindowDefaults {
-  readonly window: number;
-  readonly pool: { readonly kind: "mean" | "max"; readonly kernel: number } | null;
-  readonly norm: string;
-  readonly group: string;
-  readonly visibility: string;
-}
+/** First slots that are never dropped. */
+export const sinksOption: OptionSpec = {
+  name: "sinks",
+  type: "number",
+  meaning: "first slots that always stay",
+};
 
 /** Options of the observation window and of what is protected. */
-export function windowOptions(defaults: WindowDefaults): readonly OptionSpec[] {
-  const { window, pool, norm, group, visibility } = defaults;
-  return [
-    { name: "window", type: "number", default: window, meaning: "last queries that rank, 1..1024" },
-    {
-      name: "pool",
-      type: "pool",
-      default: pool,
-      meaning:
-        'null, or kind "mean"|"max", odd kernel, divisor "kernel"|"valid"; short: pooling, kernel',
-    },
-    { name: "norm", type: kNorms, default: norm, meaning: "divisor of the summed attention" },
-    { name: "group", type: kGroups, default: group, meaning: "how query heads share a ranking" },
-    { name: "sinks", type: "number", default: 0, meaning: "first slots that always stay" },
-    {
-      name: "visibility",
-      type: ["group", "head"],
-      default: visibility,
-      meaning: "who sees a slot that some heads selected (group unfold)",
-    },
-  ];
-}
+export const windowOptions: readonly OptionSpec[] = [
+  { name: "window", type: "number", meaning: "last queries that rank, 1..1024" },
+  { name: "pool", type: "pool", meaning: kMeaningOfPool },
+  { name: "norm", type: ["sum", "window", "causalCount"], meaning: "divisor of summed attention" },
+  {
+    name: "group",
+    type: ["unfold", "mean", "max", "sum"],
+    meaning: "how the query heads of a KV head share a ranking",
+  },
+  sinksOption,
+  {
+    name: "visibility",
+    type: ["group", "head"],
+    meaning: "who sees a slot that some heads selected, with group unfold",
+  },
+];
 
 /** Options of the codebook. */
-export function codebookOptions(refine: number): readonly OptionSpec[] {
-  return [
-    {
-      name: "thetaK",
-      type: "number",
-      default: 0.98,
-      meaning: "cosine above which keys share a codeword",
-    },
-    { name: "thetaV", type: "number", default: 0.95, meaning: "the same for values" },
-    {
-      name: "theta",
-      type: ["fixed", "auto"],
-      default: "fixed",
-      meaning: "auto: what is left of the budget raises the thetas",
-    },
-    {
-      name: "refine",
-      type: "number",
-      default: refine,
-      meaning: "rounds of spherical k-means, 0..100",
-    },
-    {
-      name: "codewords",
-      type: "number",
-      default: 0,
-      meaning: "codewords per codebook at most; 0: no limit",
-    },
-    { name: "recentRaw", type: "boolean", default: false, meaning: "keep the protected slots raw" },
-    {
-      name: "insertInterval",
-      type: "number",
-      default: 32,
-      meaning: "decoded tokens join the codebook in blocks; no effect on a dump",
-    },
-  ];
-}
+export const codebookOptions: readonly OptionSpec[] = [
+  { name: "thetaK", type: "number", meaning: "cosine above which keys share a codeword" },
+  { name: "thetaV", type: "number", meaning: "the same for values" },
+  {
+    name: "theta",
+    type: ["fixed", "auto"],
+    meaning: "auto: what is left of the budget raises both",
+  },
+  { name: "refine", type: "number", meaning: "rounds of spherical k-means, 0..100" },
+  { name: "codewords", type: "number", meaning: "codewords per codebook at most; 0: no limit" },
+  { name: "recentRaw", type: "boolean", meaning: "keep the protected slots raw" },
+  {
+    name: "insertInterval",
+    type: "number",
+    meaning: "decoded tokens join the codebook in blocks; no effect on a dump",
+  },
+];
 
 /** Short spellings of `pool`, for methods that have it. */
 const kPoolShort = ["pooling", "kernel"];

@@ -12,6 +12,7 @@ import {
   knownNames,
   type OptionSpec,
   readOptions,
+  sinksOption,
   targetOptions,
   windowOptions,
 } from "./method-options.js";
@@ -28,96 +29,111 @@ export interface MethodSpec {
   readonly make: (options: Record<string, unknown>) => Method;
 }
 
-const kMaxOver7 = { kind: "max", kernel: 7 } as const;
-const kMeanOfGroup = {
-  pool: kMaxOver7,
-  norm: "sum",
-  group: "mean",
-  visibility: "group",
-} as const;
+/**
+ * Defaults as the method itself has them, read from its parts so that none is written down twice. A budget is a
+ * function and hides its beta.
+ */
+function defaultsOf({ score, select, codec, positions }: Method): Record<string, unknown> {
+  return {
+    positions,
+    ...(score?.source === "attention" ? score : {}),
+    ...(codec.id === "codebook" ? codec : {}),
+    sinks: select?.sinks,
+    visibility: select?.visibility,
+  };
+}
 
-const kPaper = { pool: null, norm: "window", group: "unfold", visibility: "head" } as const;
+/** Any target: the parts do not depend on it. */
+const kSomeTarget = { keep: 0.5 };
 
-const spindleBeta: OptionSpec = {
-  name: "beta",
-  type: "number",
-  default: 0.05,
-  meaning: "fraction of the context that the last layer keeps at least",
-};
+function define(spec: MethodSpec): MethodSpec {
+  const defaults = defaultsOf(spec.make(kSomeTarget));
+  const options = spec.options.map((option) =>
+    option.name in defaults ? { ...option, default: defaults[option.name] } : option,
+  );
+  return { ...spec, options };
+}
+
+const spindleOptions: readonly OptionSpec[] = [
+  ...targetOptions,
+  ...windowOptions,
+  {
+    name: "beta",
+    type: "number",
+    meaning: "fraction of the context that the last layer keeps at least",
+    default: 0.05,
+  },
+  ...codebookOptions,
+];
 
 // The options were checked by name and type, and the method checks their ranges: that is what each cast says.
 export const methodSpecs: readonly MethodSpec[] = [
-  { name: "full", kebab: "full", summary: "everything stays", options: [], make: () => full() },
-  {
+  define({
+    name: "full",
+    kebab: "full",
+    summary: "everything stays",
+    options: [],
+    make: () => full(),
+  }),
+  define({
     name: "slidingwindow",
     kebab: "sliding-window",
     summary: "the last slots",
     options: targetOptions,
     make: (options) => slidingWindow(options as Parameters<typeof slidingWindow>[0]),
-  },
-  {
+  }),
+  define({
     name: "streamingllm",
     kebab: "streaming-llm",
     summary: "attention sinks and the last slots",
     options: [
       ...targetOptions,
-      { name: "sinks", type: "number", default: 4, meaning: "first slots that always stay" },
+      sinksOption,
       {
         name: "positions",
         type: ["original", "reindexed"],
-        default: "reindexed",
         meaning: "RoPE by logical position, or by slot index in the cache",
       },
     ],
     make: (options) => streamingLLM(options as Parameters<typeof streamingLLM>[0]),
-  },
-  {
+  }),
+  define({
     name: "snapkv",
     kebab: "snap-kv",
     summary: "what the last queries attend to, equally many slots in every layer",
-    options: [...targetOptions, ...windowOptions({ ...kMeanOfGroup, window: 32 })],
+    options: [...targetOptions, ...windowOptions],
     make: (options) => snapKV(options as Parameters<typeof snapKV>[0]),
-  },
-  {
+  }),
+  define({
     name: "pyramidkv",
     kebab: "pyramid-kv",
     summary: "SnapKV's ranking with budgets that fall with depth",
     options: [
       ...targetOptions,
-      ...windowOptions({ ...kMeanOfGroup, window: 8 }),
+      ...windowOptions,
       {
         name: "beta",
         type: "number",
-        default: 20,
         meaning: "the last layer keeps a beta-th of the mean budget, > 1",
+        default: 20,
       },
     ],
     make: (options) => pyramidKV(options as Parameters<typeof pyramidKV>[0]),
-  },
-  {
+  }),
+  define({
     name: "spindlekv",
     kebab: "spindle-kv",
     summary: "eviction with falling budgets, then codebooks of keys and values",
-    options: [
-      ...targetOptions,
-      ...windowOptions({ ...kMeanOfGroup, window: 32 }),
-      spindleBeta,
-      ...codebookOptions(0),
-    ],
+    options: spindleOptions,
     make: (options) => spindleKV(options as Parameters<typeof spindleKV>[0]),
-  },
-  {
+  }),
+  define({
     name: "spindlekv-paper",
     kebab: "spindle-kv-paper",
     summary: "SpindleKV as its paper has it: no pooling, a ranking and a view per query head",
-    options: [
-      ...targetOptions,
-      ...windowOptions({ ...kPaper, window: 32 }),
-      spindleBeta,
-      ...codebookOptions(0),
-    ],
+    options: spindleOptions,
     make: (options) => spindleKV.paper(options as Parameters<typeof spindleKV.paper>[0]),
-  },
+  }),
 ];
 
 /**
