@@ -31,13 +31,16 @@ export const attendCase: BenchCase<AttendShape> = {
   setup(bench, shape, copies): Prepared {
     const { queryHeads, kvHeads, headDim, slots } = shape;
     const table = bench.ropeTable(slots, headDim);
-    const plain = times(copies, (): AttendParams => ({
-      q: bench.normalF16([queryHeads, 1, headDim]),
-      out: bench.zeros("f16", [queryHeads, 1, headDim]),
-      heads: times(kvHeads, () => [bench.run(slots, headDim)]),
-      queryPosition: slots - 1,
-      rope: { table, style: "norm" },
-    }));
+    const plain = times(
+      copies,
+      (): AttendParams => ({
+        q: bench.normalF16([queryHeads, 1, headDim]),
+        out: bench.zeros("f16", [queryHeads, 1, headDim]),
+        heads: times(kvHeads, () => [bench.run(slots, headDim)]),
+        queryPosition: slots - 1,
+        rope: { table, style: "norm" },
+      }),
+    );
     const sums = {
       "query-head": bench.zeros("f32", [queryHeads, slots]),
       "kv-head": bench.zeros("f32", [kvHeads, slots]),

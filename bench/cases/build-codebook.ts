@@ -32,19 +32,22 @@ export const buildCodebookCase: BenchCase<CodebookShape> = {
     const data = times(problems, () =>
       clusteredRows(bench, rows, headDim, { centres, spread: kSpread }),
     );
-    const inputs = times(copies, (): BuildCodebookParams => ({
-      problems: data.map((x) => ({
-        x: bench.from("f16", [rows, headDim], x),
-        theta,
-        labels: bench.zeros("i32", [rows]),
-        leaders: bench.zeros("i32", [rows]),
-        count: bench.zeros("i32", [1]),
-        codewords: bench.zeros("f16", [rows, headDim]),
-        refs: bench.zeros("u16", [rows]),
-        magnitudes: bench.zeros("f16", [rows]),
-      })),
-      stages: ["cover", "emit"],
-    }));
+    const inputs = times(
+      copies,
+      (): BuildCodebookParams => ({
+        problems: data.map((x) => ({
+          x: bench.from("f16", [rows, headDim], x),
+          theta,
+          labels: bench.zeros("i32", [rows]),
+          leaders: bench.zeros("i32", [rows]),
+          count: bench.zeros("i32", [1]),
+          codewords: bench.zeros("f16", [rows, headDim]),
+          refs: bench.zeros("u16", [rows]),
+          magnitudes: bench.zeros("f16", [rows]),
+        })),
+        stages: ["cover", "emit"],
+      }),
+    );
     const refined = inputs.map((params) => ({ ...params, refine: kRefineRounds }));
     const runsOf = (list: readonly BuildCodebookParams[]) =>
       list.map((params) => () => buildCodebook(params));

@@ -27,13 +27,16 @@ export const compactCase: BenchCase<CompactShape> = {
     const chosen = times(kvHeads, () =>
       Int32Array.from(bench.random.permutation(slots).slice(0, kept)).sort(),
     );
-    const inputs = times(copies, (): CompactParams => ({
-      items: chosen.map((indices) => ({
-        src: bench.run(slots, headDim),
-        dst: bench.emptyRun(kept, headDim),
-        indices: bench.from("i32", [kept], indices),
-      })),
-    }));
+    const inputs = times(
+      copies,
+      (): CompactParams => ({
+        items: chosen.map((indices) => ({
+          src: bench.run(slots, headDim),
+          dst: bench.emptyRun(kept, headDim),
+          indices: bench.from("i32", [kept], indices),
+        })),
+      }),
+    );
     return {
       arms: [{ name: "raw", runs: inputs.map((params) => () => compact(params)) }],
       async check() {

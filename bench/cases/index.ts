@@ -25,4 +25,4 @@ export const cases: readonly BenchCase[] = [
   buildCodebookCase,
   nearestCodewordCase,
   reduceByLabelCase,
-] as readonly BenchCase<never>[] as readonly BenchCase[];
+];

@@ -27,13 +27,13 @@ export interface BenchCase<S extends Shape = Shape> {
   readonly what: string;
   readonly shapes: Readonly<Record<string, S>>;
   /** Bytes that any implementation reads plus those it writes. */
-  readonly bytes: (shape: S) => number;
+  bytes(shape: S): number;
   /** Multiplications plus additions. */
-  readonly flops: (shape: S) => number;
+  flops(shape: S): number;
   /** What the times are compared with. */
   readonly baseline: typeof kPortable;
   /** @param copies inputs on different memory */
-  readonly setup: (bench: Workbench, shape: S, copies: number) => Promise<Prepared> | Prepared;
+  setup(bench: Workbench, shape: S, copies: number): Promise<Prepared> | Prepared;
 }
 
 /** The baseline of every op on the CPU: our own code without SIMD beyond what the compiler may assume. */

@@ -46,7 +46,10 @@ export function interleave(
   const time = ({ name, run }: Contestant) => {
     const start = now();
     run();
-    samples.get(name)!.at(-1)!.push((now() - start) / 1000);
+    samples
+      .get(name)!
+      .at(-1)!
+      .push((now() - start) / 1000);
   };
 
   for (let round = 0; round < schedule.warmUp; round++) {

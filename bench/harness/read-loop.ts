@@ -127,7 +127,11 @@ function readBody(): number[] {
 }
 
 function moduleBytes(): number[] {
-  const signature = [0x60, ...list(Array.from({ length: 4 }, () => [kTypeI32])), ...list([[kTypeI32]])];
+  const signature = [
+    0x60,
+    ...list(Array.from({ length: 4 }, () => [kTypeI32])),
+    ...list([[kTypeI32]]),
+  ];
   const memoryImport = [...text("env"), ...text("memory"), 0x02, 0x00, ...leb(1)];
   const version = [1, 0, 0, 0];
   return [

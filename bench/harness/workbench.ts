@@ -55,7 +55,11 @@ export class Workbench implements Disposable {
 
   /** Positions first, first + 1, ... */
   positions(count: number, first = 0): Tensor<"i32"> {
-    return this.from("i32", [count], Int32Array.from({ length: count }, (_, i) => first + i));
+    return this.from(
+      "i32",
+      [count],
+      Int32Array.from({ length: count }, (_, i) => first + i),
+    );
   }
 
   /** A raw run of one KV head with normal keys and values, stored after RoPE. */
