@@ -71,9 +71,11 @@ set(SKV_CUDA_SOURCES
   cuda/append_kv/append_kv.cu
   cuda/attend/attend.cu
   cuda/backend.cu
+  cuda/build_codebook/build_codebook.cu
   cuda/common/device.cu
   cuda/common/status.cu
   cuda/compact/compact.cu
+  cuda/nearest_codeword/nearest_codeword.cu
   cuda/pool_scores/pool_scores.cu
   cuda/reduce_by_label/reduce_by_label.cu
   cuda/reduce_group/reduce_group.cu
@@ -91,6 +93,7 @@ set(SKV_SIMT_SOURCES
   test/simt/race_hooks.cc
   test/simt/random.cc
   test/simt/runtime.cc
+  test/simt/shared_memory.cc
   test/simt/warp_builtins.cc
 )
 
