@@ -45,13 +45,17 @@ export const backends: readonly OpenBackend[] = [
 let currentMeta: { backend?: string; cases?: number } = {};
 
 /**
- * Registers the same tests for every backend. A backend that is not there counts as one skipped test.
+ * Registers the same tests for every backend, or for those in `only`. A backend that is not there counts as one
+ * skipped test.
  */
 export function describeOp(
   claim: string,
   define: (backend: BackendName, device: Device) => void,
+  only: readonly BackendName[] = ["cpu", "simt", "cuda"],
 ): void {
-  for (const { name, device, reason } of backends) {
+  for (const { name, device, reason } of backends.filter((backend) =>
+    only.includes(backend.name),
+  )) {
     if (device === undefined) {
       it(`${name}: ${claim}`, ({ task, skip }) => {
         task.meta.backend = name;
