@@ -33,25 +33,46 @@ __device__ __forceinline__ TilePlace tile_place(int64_t t) {
   return {t - column * (column + 1) / 2, column};
 }
 
-// Bit column of words[row]: by the thread that owns the pairs, collected over its half warp.
+// Bit 4 i + j: the thread's pair (i, j) is joined. Duplicates are compared one after the other,
+// out of the unrolled part: few pairs are both alike in hash and not above theta.
 template <typename Elem>
-__device__ __forceinline__ void store_bits(const CodebookArgs& args, const CodebookWork& work,
-                                           const TilePlace& tile, const DotTile& dots,
-                                           uint64_t* words) {
+__device__ __forceinline__ unsigned joined_pairs(const CodebookArgs& args, const CodebookWork& work,
+                                                 const TilePlace& tile, const DotTile& dots) {
+  constexpr int kOwn = DotTraits::kOwn;
+  const int64_t first_row = tile.row * DotTraits::kTile + own_row();
+  const int64_t first_column = tile.column * DotTraits::kTile + own_column();
+  unsigned joined = 0;
+  unsigned alike = 0;
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) {
+    if (first_row + i >= work.loaded) continue;
+    const uint64_t hash = work.hashes[first_row + i];
+#pragma unroll
+    for (int j = 0; j < kOwn; ++j) {
+      if (first_column + j >= work.loaded) continue;
+      const unsigned bit = 1u << (i * kOwn + j);
+      if (dots[i][j] > work.problem.theta || first_row + i == first_column + j) {
+        joined |= bit;
+      } else if (hash == work.hashes[first_column + j]) {
+        alike |= bit;
+      }
+    }
+  }
+  for (; alike != 0; alike &= alike - 1) {
+    const int pair = __ffs(static_cast<int>(alike)) - 1;
+    const int64_t row = first_row + pair / kOwn;
+    const int64_t column = first_column + pair % kOwn;
+    if (are_duplicates<Elem>(work, args.head_dim, row, column)) joined |= 1u << pair;
+  }
+  return joined;
+}
+
+// words[r] bit c: of the tile, collected over the half warp that shares the row.
+__device__ __forceinline__ void store_bits(unsigned joined, uint64_t* words) {
 #pragma unroll
   for (int i = 0; i < DotTraits::kOwn; ++i) {
-    const int64_t row = tile.row * DotTraits::kTile + own_row() + i;
-    unsigned long long bits = 0;
-#pragma unroll
-    for (int j = 0; j < DotTraits::kOwn; ++j) {
-      const int64_t column = tile.column * DotTraits::kTile + own_column() + j;
-      if (row >= work.loaded || column >= work.loaded) continue;
-      bool is_joined = dots[i][j] > work.problem.theta || row == column;
-      if (!is_joined && work.hashes[row] == work.hashes[column]) {
-        is_joined = are_duplicates<Elem>(work, args.head_dim, row, column);
-      }
-      if (is_joined) bits |= 1ull << (own_column() + j);
-    }
+    unsigned long long bits = joined >> (i * DotTraits::kOwn) & ((1u << DotTraits::kOwn) - 1u);
+    bits <<= own_column();
 #pragma unroll
     for (int n = DotTraits::kGroups / 2; n >= 1; n /= 2) {
       bits |= __shfl_xor_sync(kAllLanes, bits, n);
@@ -89,7 +110,7 @@ __global__ __launch_bounds__(DotTraits::kThreads) void codebook_graph_kernel(
         load_unit(tile.column * DotTraits::kTile + line, dim, out);
       },
       dots);
-  store_bits<Elem>(args, work, tile, dots, words);
+  store_bits(joined_pairs<Elem>(args, work, tile, dots), words);
   __syncthreads();
 
   // store: the tile, and its transpose
