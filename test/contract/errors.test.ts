@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { openSafetensors } from "../../lib/cli/safetensors-reader.ts";
 import {
   type Device,
   type ErrorCode,
@@ -15,7 +16,6 @@ import {
   snapKV,
   Tensor,
 } from "../../lib/index.ts";
-import { readGguf } from "../../lib/runtimes/gguf-llama/index.ts";
 import { fakeBackendFolder, withBackends } from "./fake-backend.ts";
 import { openFake, order, orderAsync, runUntilCancelled } from "./orders.ts";
 
@@ -138,9 +138,9 @@ const producers: Record<ErrorCode, () => unknown> = {
   ERR_SPINDLEKV_NO_DEVICE: () => openFake(9),
   ERR_SPINDLEKV_NO_BINARY: () => withBackends(emptyFolder(), () => openDevice("cuda")),
   ERR_SPINDLEKV_FILE: async () => {
-    const path = join(emptyFolder(), "short.gguf");
-    writeFileSync(path, "GGUF");
-    return readGguf(path);
+    const path = join(emptyFolder(), "short.safetensors");
+    writeFileSync(path, "too short");
+    return openSafetensors(path);
   },
   ERR_SPINDLEKV_INTERNAL: async () => order(await openFake(), 99),
 };
