@@ -35,14 +35,14 @@ function armTable(results: readonly CaseResult[]): Table {
   );
   const head = ["op", "shape", "arm", "ms", "GB/s", "of bandwidth", "GFLOP/s"];
   if (hasRatio) head.push("over plain");
-  if (hasBaseline) head.push("baseline");
+  if (hasBaseline) head.push("x baseline");
   return { head, rows };
 }
 
 const ratio = (value: number) => value.toFixed(3);
 
 function speedup(milliseconds: Spread, baseline: Spread | undefined): string {
-  return baseline === undefined ? "-" : `${short(baseline.median / milliseconds.median)}x slower`;
+  return baseline === undefined ? "-" : short(baseline.median / milliseconds.median);
 }
 
 function bandwidthTable(results: readonly CaseResult[]): Table {
@@ -90,7 +90,8 @@ const introduction = `<!-- Written by \`npm run bench -- report\` from bench/res
 
 Medians with first and third quartiles in brackets. GB are 10^9 bytes; the bytes are those any implementation must
 move, the operations those of the formula. Results are compared with the float64 oracle before timing. What is
-compared is timed in turn in one run, one process a case, and the memory bandwidth with it.
+compared is timed in turn in one run, one process a case, and the memory bandwidth with it. "x baseline" is the
+baseline's time over the op's, "over plain" an arm's time over that of the case's first arm.
 
 - \`npm run bench -- first\`: decode attention against the read bandwidth. Inputs rotate over 512 MiB.
 - \`npm run bench -- ops\`: every op against the copy bandwidth, and against a baseline.

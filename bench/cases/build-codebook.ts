@@ -1,4 +1,4 @@
-/** build_codebook: keys and values of the KV heads of a layer, by greedy cover, then refined. */
+/** build_codebook: keys and values of two KV heads, by greedy cover, then refined. */
 import { type BuildCodebookParams, buildCodebook } from "spindlekv";
 import { compareExact } from "../../test/harness/compare.ts";
 import { buildCodebookTwin } from "../../test/oracle/build-codebook.ts";
@@ -21,7 +21,7 @@ export const buildCodebookCase: BenchCase<CodebookShape> = {
   op: "buildCodebook",
   what: "f16; cover: graph, cover and codewords; refined: with two rounds of spherical k-means",
   shapes: {
-    "layer-1k": { problems: 16, rows: 1024, headDim: 128, theta: 0.92, centres: 128 },
+    "two-heads-1k": { problems: 4, rows: 1024, headDim: 128, theta: 0.92, centres: 128 },
   },
   // Rows in, labels, references and magnitudes out; codewords are few.
   bytes: ({ problems, rows, headDim }) => problems * rows * (2 * headDim + 4 + 2 + 2),

@@ -19,7 +19,7 @@ export const nearestCodewordCase: BenchCase<NearestShape> = {
   what: "f16 rows, normalised; index, score and norm out",
   shapes: {
     "decode-1": { problems: 16, rows: 1, codewords: 4096, headDim: 128 },
-    "chunk-1k": { problems: 16, rows: 1024, codewords: 1024, headDim: 128 },
+    "chunk-256": { problems: 16, rows: 256, codewords: 1024, headDim: 128 },
   },
   // Rows and codewords in, index, score and norm out.
   bytes: ({ problems, rows, codewords, headDim }) =>

@@ -79,7 +79,7 @@ async function timeBaseline(
   const samples = interleave(
     [],
     arms.map((arm) => contestantOf(arm, next)),
-    { rounds: quick ? 3 : 10, repeats: 1, warmUp: quick ? 0 : 1, seconds: 2 },
+    { rounds: quick ? 3 : 10, repeats: 1, warmUp: 0, seconds: 2 },
   );
   return new Map(
     arms.map(({ name }) => [
