@@ -89,7 +89,7 @@ const introduction = `<!-- Written by \`npm run bench -- report\` from bench/res
 # Benchmarks
 
 Medians with first and third quartiles in brackets. GB are 10^9 bytes; the bytes are those any implementation must
-move, the operations those of the formula. Results are compared with the float64 oracle before timing. What is
+move, the operations those of the formula. A part of each result is compared with the oracle of the tests before timing. What is
 compared is timed in turn in one run, one process a case, and the memory bandwidth with it. "x baseline" is the
 baseline's time over the op's, "over plain" an arm's time over that of the case's first arm.
 
