@@ -184,6 +184,7 @@ Napi::Value configure(const Napi::CallbackInfo& info) {
     insert.interval = policy.integer("interval", 0, INT32_MAX);
     insert.theta_k = static_cast<float>(policy.number("thetaK"));
     insert.theta_v = static_cast<float>(policy.number("thetaV"));
+    insert.max_codewords = policy.integer("codewords", 0, INT32_MAX);
   }
   if (options.has("trim")) {
     const ObjectReader policy = options.object("trim");
@@ -484,8 +485,11 @@ Napi::Object to_object(Napi::Env env, const HeadSegments& head) {
   int32_t v_codewords = 0;
   int32_t encoded = 0;
   bool rotated = false;
+  bool plain = true;
   for (const Segment& segment : head.segments) {
     rotated = rotated || segment.rotated != 0;
+    plain = plain && segment.shape.codec == SKV_CODEC_RAW && !segment.shape.has_mask &&
+            !segment.shape.has_beta && segment.rotated == head.segments.front().rotated;
     if (segment.shape.codec != SKV_CODEC_CODEBOOK) continue;
     encoded += segment.slots;
     k_codewords += segment.shape.k_codewords;
@@ -496,6 +500,7 @@ Napi::Object to_object(Napi::Env env, const HeadSegments& head) {
   object.Set("vCodewords", v_codewords);
   object.Set("segments", static_cast<double>(head.segments.size()));
   object.Set("hasRotatedKeys", rotated);
+  object.Set("isPlain", plain);
   return object;
 }
 

@@ -1,7 +1,8 @@
 // Store::insert: the oldest raw slots behind a codebook segment join it (SpindleKV's decode, section 3.3 (f)):
 // a key or value within theta of a codeword becomes a reference to the nearest one; what matches none is
-// covered greedily and brings new codewords.
+// covered greedily and brings new codewords, as long as the codebook may grow; then the nearest one has to do.
 #include <algorithm>
+#include <map>
 
 #include "core/store.h"
 
@@ -14,7 +15,7 @@ struct Side {
   const void* codewords = nullptr;  // [known, D]
   int32_t known = 0;
   float theta = 0.0f;
-  // device lists, one block: index, score, rows, labels, leaders, new count, then codewords and magnitudes
+  // device lists, one block: index, score, rows, labels, leaders, cosines, new count, then codewords and magnitudes
   MemoryBlock block;
   int32_t* nearest = nullptr;
   float* score = nullptr;
@@ -22,11 +23,13 @@ struct Side {
   int32_t* rows = nullptr;
   int32_t* labels = nullptr;
   int32_t* leaders = nullptr;
+  float* cosines = nullptr;  // of the unmatched rows with their new codewords
   int32_t* new_count = nullptr;
   std::byte* magnitudes = nullptr;     // [count] of every row
   std::byte* new_codewords = nullptr;  // [count, D]
   std::byte* discarded = nullptr;      // [count, D]: codewords of the call that only makes magnitudes
   std::vector<int32_t> refs;           // host, final
+  std::vector<float> scores;           // host, of the nearest known codewords
   std::vector<int32_t> unmatched;      // host rows
   int32_t added = 0;
 };
@@ -36,7 +39,7 @@ size_t up_to_16(size_t bytes) { return (bytes + 15) / 16 * 16; }
 Status allocate_side(OpRunner& run, size_t count, size_t row, size_t element, Side* side) {
   const size_t list = up_to_16(count * sizeof(int32_t));
   SKV_RETURN_IF_ERROR(
-      run.allocate(6 * list + 16 + up_to_16(count * element) + 2 * up_to_16(count * row), &side->block));
+      run.allocate(7 * list + 16 + up_to_16(count * element) + 2 * up_to_16(count * row), &side->block));
   std::byte* next = static_cast<std::byte*>(side->block.data());
   const auto take = [&next](size_t bytes) {
     std::byte* at = next;
@@ -49,6 +52,7 @@ Status allocate_side(OpRunner& run, size_t count, size_t row, size_t element, Si
   side->rows = reinterpret_cast<int32_t*>(take(list));
   side->labels = reinterpret_cast<int32_t*>(take(list));
   side->leaders = reinterpret_cast<int32_t*>(take(list));
+  side->cosines = reinterpret_cast<float*>(take(list));
   side->new_count = reinterpret_cast<int32_t*>(take(16));
   side->magnitudes = take(up_to_16(count * element));
   side->new_codewords = take(up_to_16(count * row));
@@ -80,8 +84,8 @@ Status write_refs(OpRunner& run, const void* old_refs, int32_t old_bytes, int32_
 
 }  // namespace
 
-Status Store::insert(OpRunner& run, int32_t layer_index, int32_t count, float theta_k,
-                     float theta_v) {
+Status Store::insert(OpRunner& run, int32_t layer_index, int32_t count,
+                     const InsertPolicy& policy) {
   SKV_RETURN_IF_ERROR(check_layer("insert", layer_index));
   Layer& layer = layer_at(layer_index);
   const size_t row = row_bytes();
@@ -114,7 +118,7 @@ Status Store::insert(OpRunner& run, int32_t layer_index, int32_t count, float th
       side.x = s == 0 ? work.source.k : work.source.v;
       side.codewords = s == 0 ? known.k : known.v;
       side.known = s == 0 ? known.k_codewords : known.v_codewords;
-      side.theta = s == 0 ? theta_k : theta_v;
+      side.theta = s == 0 ? policy.theta_k : policy.theta_v;
       SKV_RETURN_IF_ERROR(allocate_side(run, index(work.count), row, element, &side));
       SkvNearestProblem problem{};
       problem.x = side.x;
@@ -158,15 +162,19 @@ Status Store::insert(OpRunner& run, int32_t layer_index, int32_t count, float th
   build.problems = measured.data();
   SKV_RETURN_IF_ERROR(run.build_codebook(build));
 
-  std::vector<SkvCodebookProblem> uncovered;
+  // Codebooks may have different room left, and the op takes one limit a call: one call for each limit.
+  std::map<int32_t, std::vector<SkvCodebookProblem>> uncovered;
   for (HeadWork& work : works) {
     if (work.count == 0) continue;
     for (Side& side : work.sides) {
-      std::vector<float> score;
       SKV_RETURN_IF_ERROR(run.download(side.nearest, index(work.count), &side.refs));
-      SKV_RETURN_IF_ERROR(run.download(side.score, index(work.count), &score));
+      SKV_RETURN_IF_ERROR(run.download(side.score, index(work.count), &side.scores));
+      // A row that is not a number is near to nothing; its magnitude, not its codeword, keeps it so.
+      for (int32_t& ref : side.refs) ref = std::max(ref, 0);
+      const int32_t room = policy.max_codewords == 0 ? 0 : policy.max_codewords - side.known;
+      if (policy.max_codewords > 0 && room <= 0) continue;  // full: the nearest one has to do
       for (int32_t i = 0; i < work.count; ++i) {
-        if (!(score[index(i)] > side.theta)) side.unmatched.push_back(i);
+        if (!(side.scores[index(i)] > side.theta)) side.unmatched.push_back(i);
       }
       if (side.unmatched.empty()) continue;
       SKV_RETURN_IF_ERROR(run.upload(side.rows, side.unmatched));
@@ -181,13 +189,17 @@ Status Store::insert(OpRunner& run, int32_t layer_index, int32_t count, float th
       problem.leaders = side.leaders;
       problem.count = side.new_count;
       problem.codewords = side.new_codewords;
-      uncovered.push_back(problem);
+      problem.cosines = side.cosines;
+      uncovered[room].push_back(problem);
     }
   }
-  build.n_problems = static_cast<int32_t>(uncovered.size());
   build.stages = SKV_STAGE_COVER | SKV_STAGE_EMIT;
-  build.problems = uncovered.data();
-  if (!uncovered.empty()) SKV_RETURN_IF_ERROR(run.build_codebook(build));
+  for (const auto& [room, problems] : uncovered) {
+    build.max_codewords = room;
+    build.n_problems = static_cast<int32_t>(problems.size());
+    build.problems = problems.data();
+    SKV_RETURN_IF_ERROR(run.build_codebook(build));
+  }
 
   std::vector<HeadSegments> result = layer.heads;
   for (size_t h = 0; h < works.size(); ++h) {
@@ -196,12 +208,17 @@ Status Store::insert(OpRunner& run, int32_t layer_index, int32_t count, float th
     for (Side& side : work.sides) {
       if (side.unmatched.empty()) continue;
       std::vector<int32_t> labels;
+      std::vector<float> cosines;
       std::vector<int32_t> added;
       SKV_RETURN_IF_ERROR(run.download(side.labels, side.unmatched.size(), &labels));
+      SKV_RETURN_IF_ERROR(run.download(side.cosines, side.unmatched.size(), &cosines));
       SKV_RETURN_IF_ERROR(run.download(side.new_count, 1, &added));
       side.added = added[0];
       for (size_t i = 0; i < labels.size(); ++i) {
-        side.refs[index(side.unmatched[i])] = side.known + labels[i];
+        const size_t at = index(side.unmatched[i]);
+        // A row that the limit left uncovered may be nearer to a known codeword.
+        if (cosines[i] <= side.theta && side.scores[at] >= cosines[i]) continue;
+        side.refs[at] = side.known + labels[i];
       }
     }
     const Segment& old = layer.heads[h].segments[work.codebook];

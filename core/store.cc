@@ -12,6 +12,7 @@ constexpr const char* kAttend = "attend";
 }  // namespace
 
 Status SharedRopeTable::reach(OpRunner& run, int64_t positions, SkvRope* rope) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   if (positions > positions_) {
     // Doubling keeps the number of rebuilds logarithmic in the context length.
     const int64_t rows = std::max<int64_t>({positions, 2 * positions_, 512});
@@ -20,12 +21,11 @@ Status SharedRopeTable::reach(OpRunner& run, int64_t positions, SkvRope* rope) {
     MemoryBlock table;
     SKV_RETURN_IF_ERROR(run.allocate(angles.size() * sizeof(float), &table));
     SKV_RETURN_IF_ERROR(run.upload(static_cast<float*>(table.data()), angles));
-    // Kernels that read the old table may still be queued.
-    SKV_RETURN_IF_ERROR(run.synchronize());
-    table_ = std::move(table);
+    SKV_RETURN_IF_ERROR(run.synchronize());  // `angles` goes when this block ends
+    tables_.push_back(std::move(table));
     positions_ = rows;
   }
-  *rope = SkvRope{static_cast<const float*>(table_.data()), static_cast<int32_t>(positions_),
+  *rope = SkvRope{static_cast<const float*>(tables_.back().data()), static_cast<int32_t>(positions_),
                   spec_.n_rot, spec_.style, 0};
   return ok_status();
 }
@@ -118,7 +118,7 @@ Status Store::append_with_policies(OpRunner& run, int32_t layer_index, const Row
   }
   const int32_t behind = raw_tail - insert_.recent;
   if (behind < insert_.interval) return ok_status();
-  return insert(run, layer_index, behind, insert_.theta_k, insert_.theta_v);
+  return insert(run, layer_index, behind, insert_);
 }
 
 Status Store::append_rows(OpRunner& run, Layer& layer, const RowView& k, const RowView& v,

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "core/op_runner.h"
@@ -15,7 +16,8 @@
 
 namespace spindlekv {
 
-// A grow-only table of RoPE angles on the device, shared by a store and its forks.
+// A grow-only table of RoPE angles on the device, shared by a store and its forks, whose calls may come from
+// different threads.
 class SharedRopeTable {
  public:
   explicit SharedRopeTable(const RopeSpec& spec) : spec_(spec) {}
@@ -25,7 +27,10 @@ class SharedRopeTable {
 
  private:
   RopeSpec spec_;
-  MemoryBlock table_;
+  std::mutex mutex_;
+  // The last one is in use. The shorter ones before it stay, together less than one more table: an op of another
+  // thread may be reading them.
+  std::vector<MemoryBlock> tables_;
   int64_t positions_ = 0;
 };
 
@@ -67,6 +72,7 @@ struct InsertPolicy {
   int32_t interval = 0;  // 0: never
   float theta_k = 0.0f;
   float theta_v = 0.0f;
+  int32_t max_codewords = 0;  // per codebook; 0: as many as theta needs
 };
 
 // Keeps the first `sinks` and the last `recent` slots: every append first makes room for what it brings.
@@ -92,7 +98,8 @@ class Store {
   // Column statistics of the last `window` recorded queries; `params` brings norm and outputs.
   Status window_scores(OpRunner& run, int32_t layer, int32_t window, SkvWindowScoresParams params);
   Status trim(OpRunner& run, int32_t layer, const TrimPolicy& policy);
-  Status insert(OpRunner& run, int32_t layer, int32_t count, float theta_k, float theta_v);
+  // Moves the first `count` raw slots behind each head's codebook into it.
+  Status insert(OpRunner& run, int32_t layer, int32_t count, const InsertPolicy& policy);
   // Contiguous copies of a head's raw slots behind its encoded ones: k, v [slots, D], keys before RoPE.
   Status gather_raw(OpRunner& run, const HeadSegments& head, int32_t first_segment, SkvRun* run_out,
                     MemoryBlock* block) const;

@@ -28,6 +28,8 @@ export interface HeadStats {
   readonly segments: number;
   /** Whether some keys are stored after RoPE. */
   readonly hasRotatedKeys: boolean;
+  /** Whether all slots are raw and stored alike, without masks: what some of them take follows from their number. */
+  readonly isPlain: boolean;
 }
 
 export interface StoreLayerInfo {
@@ -64,7 +66,13 @@ export interface StorePolicies {
   readonly rotateKeys?: boolean;
   readonly reindex?: boolean;
   readonly recordQueries?: number;
-  readonly insert?: { recent: number; interval: number; thetaK: number; thetaV: number };
+  readonly insert?: {
+    recent: number;
+    interval: number;
+    thetaK: number;
+    thetaV: number;
+    codewords: number;
+  };
   readonly trim?: { sinks: number; recent: number };
 }
 
