@@ -152,7 +152,7 @@ export async function compressCache(
     addon.draftCreate(draft, cache);
     try {
       await rewrite(job, scores, plan, thetas, draft, (done) =>
-        options.onProgress?.(0.6 + 0.4 * done),
+        options.onProgress?.(0.6 + 0.39 * done),
       );
       throwIfAborted(signal);
       addon.draftCommit(draft);
@@ -235,7 +235,9 @@ async function scoreLayer(job: CompressionJob, layer: number): Promise<LayerScor
   const longest = Math.max(...lengths, 1);
   const score = method.score;
   if (score === null || score.source === "position") {
-    return { scores: Tensor.zeros(device, "f32", [kvHeads, longest]), lengths, group: 1 };
+    // The newer, the better.
+    const ages = Float32Array.from({ length: kvHeads * longest }, (_, i) => i % longest);
+    return { scores: Tensor.from(device, "f32", [kvHeads, longest], ages), lengths, group: 1 };
   }
   const group = queryHeads / kvHeads;
   const perQueryHead = lengths.flatMap((length) => new Array<number>(group).fill(length));
@@ -333,7 +335,13 @@ function policiesAfter(
 ): Parameters<KVCache["configure"]>[0] {
   const { method, select, infos } = job;
   if (method.schedule === "every-step") {
-    return { trim: { sinks: select.sinks, recent: Math.max(1, Math.floor(total / infos.length)) } };
+    const { target } = method;
+    // A prompt shorter than the window leaves room for what is decoded.
+    const recent =
+      target !== null && "tokens" in target
+        ? target.tokens - select.sinks
+        : Math.max(1, Math.floor(total / infos.length));
+    return { trim: { sinks: select.sinks, recent } };
   }
   if (method.codec.id !== "codebook" || thetas === null || method.codec.insertInterval === 0)
     return {};
@@ -342,6 +350,7 @@ function policiesAfter(
     interval: method.codec.insertInterval,
     thetaK: thetas.k,
     thetaV: thetas.v,
+    codewords: method.codec.codewords,
   };
   return { insert };
 }

@@ -120,5 +120,6 @@ function readsHostMemory(cache: KVCache): boolean {
 
 function tokensOf(rows: Tensor | Float32Array, heads: number, headDim: number): number {
   if (rows instanceof Tensor) return rows.shape[1] ?? 0;
+  if (!(rows instanceof Float32Array)) return 0; // what is wrong with it is said natively
   return Math.floor(rows.length / (heads * headDim));
 }

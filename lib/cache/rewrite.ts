@@ -26,8 +26,8 @@ export async function plannedBytes(
   plan: readonly number[],
   thetas: Thetas | null,
 ): Promise<number> {
-  const hasEncoded = job.infos.some((info) => info.heads.some((head) => head.encodedSlots > 0));
-  if (hasEncoded) return trialBytes(job, scores, plan, thetas);
+  const isPlain = job.infos.every((info) => info.heads.every((head) => head.isPlain));
+  if (!isPlain) return trialBytes(job, scores, plan, thetas);
   const { codec } = job.method;
   let bytes = 0;
   for (const [layer, layerScores] of scores.entries()) {
@@ -35,7 +35,8 @@ export async function plannedBytes(
     throwIfAborted(job.signal);
     if (codec.id === "raw" || thetas === null) {
       for (const count of selection.counts) {
-        bytes += headBytes(job, selection, { rawSlots: count });
+        for (const rawSlots of piecesOf(job, count))
+          bytes += headBytes(job, selection, { rawSlots });
       }
       continue;
     }
@@ -46,6 +47,19 @@ export async function plannedBytes(
     });
   }
   return bytes;
+}
+
+/** Slots of the raw segments that `count` kept slots are cut into. */
+function piecesOf(job: CompressionJob, count: number): number[] {
+  const size = pieceSlots(job);
+  if (size === 0) return [count];
+  const pieces = new Array<number>(Math.floor(count / size)).fill(size);
+  return count % size === 0 ? pieces : [...pieces, count % size];
+}
+
+/** Pages of a window that moves on are given back one by one; other slots stay in one piece (0). */
+function pieceSlots({ method, cache }: CompressionJob): number {
+  return method.schedule === "every-step" ? (cache.options.pageSlots ?? 64) : 0;
 }
 
 function headBytes(
@@ -66,7 +80,7 @@ function rawRecentOf(job: CompressionJob, codec: CodebookCodec, slots: number): 
   return codec.recentRaw ? Math.min(job.recent, slots) : 0;
 }
 
-/** Bytes by doing it: for caches whose slots are partly encoded already, where no formula knows the result. */
+/** Bytes by doing it: for caches whose slots are stored in several ways, where no formula knows the result. */
 async function trialBytes(
   job: CompressionJob,
   scores: readonly LayerScores[],
@@ -116,8 +130,7 @@ export async function rewrite(
             counts: selection.counts,
             ...(selection.masks === undefined ? {} : { masks: selection.masks }),
             rotate,
-            // Pages of a window that moves on are given back one by one.
-            pieceSlots: method.schedule === "every-step" ? (cache.options.pageSlots ?? 64) : 0,
+            pieceSlots: pieceSlots(job),
           },
           cancel.token,
         ),
