@@ -46,12 +46,16 @@ function range(name: string, value: number, low: number, high: number, integer: 
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when an option is out of range
  */
 export function codebook(options: CodebookOptions = {}): CodebookCodec {
+  const theta = options.theta ?? "fixed";
+  if (theta !== "fixed" && theta !== "auto") {
+    throw argumentError("codebook", '"fixed" or "auto"', "theta", theta);
+  }
   return Object.freeze({
     id: "codebook",
     needs: Object.freeze(["pre-rope keys", "values", "positions"] as const),
     thetaK: range("thetaK", options.thetaK ?? 0.98, -1, 1, false),
     thetaV: range("thetaV", options.thetaV ?? 0.95, -1, 1, false),
-    theta: options.theta ?? "fixed",
+    theta,
     refine: range("refine", options.refine ?? 0, 0, 100, true),
     codewords: range("codewords", options.codewords ?? 0, 0, 2 ** 31 - 1, true),
     recentRaw: options.recentRaw ?? false,

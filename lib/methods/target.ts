@@ -17,6 +17,9 @@ export interface TargetOptions {
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when none or more than one is given
  */
 export function targetOf(op: string, options: TargetOptions): BudgetTarget {
+  if (typeof options !== "object" || options === null) {
+    throw argumentError(op, "an object", "options", options);
+  }
   const given = (["keep", "bytes", "tokens"] as const).filter(
     (name) => options[name] !== undefined,
   );

@@ -45,10 +45,19 @@ export function observationWindow(options: ObservationWindowOptions = {}): Atten
   if (pool !== null) {
     const { kind, kernel } = pool;
     if (!Number.isInteger(kernel) || kernel < 1 || kernel > 1023 || kernel % 2 === 0) {
-      throw argumentError("observationWindow", "an odd integer in [1, 1023]", "pool.kernel", kernel);
+      throw argumentError(
+        "observationWindow",
+        "an odd integer in [1, 1023]",
+        "pool.kernel",
+        kernel,
+      );
     }
     if (kind !== "mean" && kind !== "max") {
       throw argumentError("observationWindow", '"mean" or "max"', "pool.kind", kind);
+    }
+    const divisor = pool.divisor ?? "kernel";
+    if (divisor !== "kernel" && divisor !== "valid") {
+      throw argumentError("observationWindow", '"kernel" or "valid"', "pool.divisor", divisor);
     }
   }
   const group = options.group ?? "mean";
@@ -68,7 +77,11 @@ export function observationWindow(options: ObservationWindowOptions = {}): Atten
     pool:
       pool === null
         ? null
-        : Object.freeze({ kind: pool.kind, kernel: pool.kernel, divisor: pool.divisor ?? "kernel" }),
+        : Object.freeze({
+            kind: pool.kind,
+            kernel: pool.kernel,
+            divisor: pool.divisor ?? "kernel",
+          }),
     group,
   });
 }

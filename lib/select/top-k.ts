@@ -1,4 +1,5 @@
 import type { SelectPart } from "../cache/method.js";
+import { argumentError } from "../errors.js";
 import { slotCount } from "./slot-count.js";
 
 /** Options of {@link topK}. */
@@ -21,11 +22,15 @@ export interface TopKOptions {
  */
 export function topK(options: TopKOptions = {}): SelectPart {
   const recent = options.recent ?? "window";
+  const visibility = options.visibility ?? "group";
+  if (visibility !== "group" && visibility !== "head") {
+    throw argumentError("topK", '"group" or "head"', "visibility", visibility);
+  }
   return Object.freeze({
     id: "top-k",
     needs: Object.freeze([]),
     sinks: slotCount("topK", "sinks", options.sinks ?? 0),
     recent: recent === "window" ? recent : slotCount("topK", "recent", recent),
-    visibility: options.visibility ?? "group",
+    visibility,
   } satisfies SelectPart);
 }
