@@ -19,7 +19,7 @@ const shape = { layers: 2, queryHeads: 4, kvHeads: 2, headDim: 16, dtype: "f16" 
 describeOp("fork", (backend, device) => {
   const isSlow = backend === "simt";
   const prefix = isSlow ? 6 : 83; // ends inside a page
-  const more = isSlow ? 3 : 20;
+  const more = isSlow ? 5 : 20;
   const pageSlots = isSlow ? 4 : 32;
   // Two continuations of one prefix.
   const [left, right] = [1, 2].map((seed) => {
@@ -171,7 +171,7 @@ describeOp("fork", (backend, device) => {
 
   it("forks that compress at once do not fail with each other", async () => {
     using cache = await prefixed({
-      method: spindleKV({ keep: 0.5, window: 2 }),
+      method: spindleKV({ ...(isSlow ? { bytes: 1 << 20 } : { keep: 0.5 }), window: 2 }),
     });
     const aborted = cache.fork();
     using lives = cache.fork();
