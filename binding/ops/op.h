@@ -76,6 +76,13 @@ std::shared_ptr<Call> read_call(Arguments* args, napi_value params) {
   return nullptr;
 }
 
+// A failure under the name of the op that was called, also where its workspace could not be had.
+template <typename Call>
+Status named(Status status) {
+  if (!is_ok(status)) status.op = Call::kName;
+  return status;
+}
+
 // (params): enqueues; a call without any tensor has nothing to do.
 template <typename Call>
 Napi::Value run_op(const Napi::CallbackInfo& info) {
@@ -83,7 +90,7 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
   const std::shared_ptr<Call> call = read_call<Call>(&args, info[0]);
   if (call == nullptr || args.device() == nullptr) return info.Env().Undefined();
   DeviceState& device = *args.device();
-  const Status status = device.note(Call::run(device.runner(), call->params));
+  const Status status = device.note(named<Call>(Call::run(device.runner(), call->params)));
   if (!is_ok(status)) throw_device_status(info.Env(), &device, status);
   return info.Env().Undefined();
 }
@@ -106,7 +113,7 @@ Napi::Value queue_op(const Napi::CallbackInfo& info) {
   job->op = Call::kName;
   job->keepalive = std::move(args.keepalive());
   job->work = [call](OpRunner& run) {
-    SKV_RETURN_IF_ERROR(Call::run(run, call->params));
+    SKV_RETURN_IF_ERROR(named<Call>(Call::run(run, call->params)));
     return run.synchronize();
   };
   return Napi::Value(env, queue_job(env, args.device(), std::move(job)));
