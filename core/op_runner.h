@@ -23,7 +23,7 @@ class OpRunner {
 
 #define SKV_RUNNER_MEMBER(name, Stem)                                            \
   Status name(const Skv##Stem##Params& params) {                                 \
-    SKV_RETURN_IF_ERROR(reserve(SKV_OP_##name, &params));                        \
+    SKV_RETURN_IF_ERROR(reserve(SKV_OP_##name, #name, &params));                 \
     const SkvExec exec{nullptr, workspace_.data(), workspace_.bytes(), cancel_}; \
     return memory_->backend()->name(memory_->device(), &exec, &params);          \
   }
@@ -56,12 +56,12 @@ class OpRunner {
   }
 
  private:
-  Status reserve(int32_t op, const void* params) {
+  Status reserve(int32_t op, const char* name, const void* params) {
     size_t bytes = 0;
     SKV_RETURN_IF_ERROR(
         memory_->backend()->workspace_bytes(memory_->device(), op, params, &bytes));
     if (bytes <= workspace_.bytes()) return ok_status();
-    return MemoryBlock::allocate(memory_, bytes + bytes / 4, &workspace_, "workspace");
+    return MemoryBlock::allocate(memory_, bytes + bytes / 4, &workspace_, name);
   }
 
   std::shared_ptr<DeviceMemory> memory_;
