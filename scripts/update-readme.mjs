@@ -1,0 +1,162 @@
+// Fills the generated blocks of README.md, which lie between <!-- name:begin --> and <!-- name:end -->:
+//
+//   methods  from the pages in docs/methods
+//   demo     from bench/results/cpu/demo.json, which `npm run demo -- --out bench/results/cpu` writes
+//   bench    from bench/results/cpu/first-*.json, which `npm run bench -- first` writes
+//
+// A block whose results are not there says so. `--check` writes nothing and fails when a block is not what it
+// should be.
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { filesUnder, readText } from "./support/files.mjs";
+import { fail, root, say } from "./support/run.mjs";
+
+const kResults = "bench/results/cpu";
+const kNone = "No result is committed yet.";
+
+const table = (head, rows) =>
+  [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+
+// ---- methods -------------------------------------------------------------------------------------
+
+/** Shorter than this, a sentence alone says too little. */
+const kLeastIdea = 60;
+
+/** The first sentence under "Idea", or as many as it takes to say something; without links. */
+function ideaOf(page, text) {
+  const idea = /^## Idea\n([\s\S]*?)(?=\n\n|\n## )/m.exec(text)?.[1];
+  if (!idea) fail(`${page} has no section "Idea"`);
+  const prose = idea.replaceAll("\n", " ").replace(/\[([^\]]+)\]\([^)]*\)/g, "$1");
+  let said = "";
+  for (const [sentence] of prose.matchAll(/.+?(?:\.(?= |$)|$)/g)) {
+    if (said.length >= kLeastIdea) break;
+    said += sentence;
+  }
+  return said.trim();
+}
+
+function methodsBlock() {
+  const pages = filesUnder("docs/methods", (path) => path.endsWith(".md"));
+  const rows = pages.map((page) => {
+    const text = readText(page);
+    const name = /^# (\S+)/.exec(text)?.[1];
+    return [`[\`${name}\`](${page})`, ideaOf(page, text)];
+  });
+  return table(["method", "idea"], rows);
+}
+
+// ---- demo ----------------------------------------------------------------------------------------
+
+const kProtocols = ["hidden", "visible"];
+
+/** "hidden / visible" of one method and keep value; "-" where it did not run. */
+function pair(rows, method, keep, show) {
+  const cells = kProtocols.map((protocol) => {
+    const row = rows.find(
+      (each) => each.method === method && each.keep === keep && each.protocol === protocol,
+    );
+    return row ? show(row) : "-";
+  });
+  return cells.join(" / ");
+}
+
+/** Where the subject is ahead of and behind each other method, by the intervals of paired differences. */
+function comparisonLines(comparisons) {
+  const baselines = [...new Set(comparisons.map(({ baseline }) => baseline))];
+  const places = (list) =>
+    list.map(({ protocol, keep }) => `${keep} ${protocol}`).join(", ") || "nowhere";
+  return baselines.map((baseline) => {
+    const own = comparisons.filter((each) => each.baseline === baseline);
+    const ahead = own.filter(({ logProbability }) => logProbability.low > 0);
+    const behind = own.filter(({ logProbability }) => logProbability.high < 0);
+    const even = own.length - ahead.length - behind.length;
+    return [`\`${baseline}\``, places(ahead), places(behind), `${even} of ${own.length}`];
+  });
+}
+
+/** The device in words; why CUDA was not taken is of no interest here. */
+const deviceOf = (text) => text.replace(/; without CUDA:[\s\S]*$/, "");
+
+function demoBlock() {
+  const text = readText(`${kResults}/demo.json`);
+  if (text === undefined) return kNone;
+  const { device, model, settings, rows, comparisons } = JSON.parse(text);
+  const keeps = [...new Set(rows.flatMap(({ keep }) => keep ?? []))].sort((a, b) => b - a);
+  const methods = [...new Set(rows.map(({ method }) => method))];
+  const isFixed = (method) => rows.some((row) => row.method === method && row.keep === null);
+  const targeted = methods.filter((method) => !isFixed(method));
+  const fixed = methods.filter(isFixed).map((method) => {
+    const bytes = pair(rows, method, null, (row) => row.bytes.value.toFixed(3));
+    const recall = pair(rows, method, null, (row) => row.recall.value.toFixed(2));
+    const log = pair(rows, method, null, (row) => row.logProbability.value.toFixed(3));
+    return `\`${method}\` (${bytes} of the bytes): recall ${recall}, log-probability ${log}`;
+  });
+  const cell = (method, keep) =>
+    pair(rows, method, keep, (row) => {
+      return `${row.recall.value.toFixed(2)} (${row.logProbability.value.toFixed(2)})`;
+    });
+  const body = targeted.map((method) => [
+    `\`${method}\``,
+    ...keeps.map((keep) => cell(method, keep)),
+  ]);
+  const facts = Object.entries(settings).map(([name, value]) => `${value} ${name}`);
+  const subject = comparisons[0]?.method;
+  return [
+    `[demo.json](${kResults}/demo.json): ${model}, ${facts.join(", ")}, on ${deviceOf(device)}.`,
+    `Recall (mean log-probability of the answer) with the question hidden / visible, by \`keep\`. ${fixed.join("; ")}.`,
+    table(["method", ...keeps.map((keep) => `keep ${keep}`)], body),
+    ...(subject === undefined
+      ? []
+      : [
+          `\`${subject}\` against each (log-probability, 95 % interval of the paired difference leaves out 0):`,
+          table(
+            ["against", "ahead at keep", "behind at keep", "undecided"],
+            comparisonLines(comparisons),
+          ),
+        ]),
+  ].join("\n\n");
+}
+
+// ---- bench ---------------------------------------------------------------------------------------
+
+function benchBlock() {
+  const paths = filesUnder(kResults, (path) => /\/first-[^/]+\.json$/.test(path));
+  const results = paths.map((path) => ({ path, ...JSON.parse(readText(path)) }));
+  if (results.length === 0) return kNone;
+  const rows = results.flatMap(({ path, name, goals }) =>
+    goals.map(({ what, asked, measured, met }) => [
+      `[${name}](${path})`,
+      what,
+      asked,
+      measured.toFixed(3),
+      met ? "met" : "missed",
+    ]),
+  );
+  const machines = results.map(({ environment: { device, detail } }) => `${device} (${detail})`);
+  return [
+    `Decode attention of a Llama-3-8B layer in f16, on ${[...new Set(machines)].join("; ")}:`,
+    table(["shape", "what", "asked", "measured", ""], rows),
+  ].join("\n\n");
+}
+
+// ---- README.md -----------------------------------------------------------------------------------
+
+const blocks = { methods: methodsBlock, demo: demoBlock, bench: benchBlock };
+const before = readText("README.md");
+if (before === undefined) fail("README.md is not there");
+let after = before;
+for (const [name, make] of Object.entries(blocks)) {
+  const [begin, end] = [`<!-- ${name}:begin -->`, `<!-- ${name}:end -->`];
+  const start = after.indexOf(begin);
+  const stop = after.indexOf(end);
+  if (start < 0 || stop < start) fail(`README.md has no block ${begin} .. ${end}`);
+  after = `${after.slice(0, start + begin.length)}\n${make()}\n${after.slice(stop)}`;
+}
+if (!process.argv.includes("--check")) {
+  writeFileSync(join(root, "README.md"), after);
+  say("README.md is up to date");
+} else if (after === before) {
+  say("README.md agrees with the results");
+} else {
+  fail("README.md is stale: run `node scripts/update-readme.mjs`");
+}
