@@ -1,5 +1,5 @@
-// append_kv on the CPU: one task moves up to 64 tokens of one item. Bytes: each row is read and written
-// once; memory-bound. Rows that change neither dtype nor angle are copied as they are.
+// append_kv on the CPU: one task moves up to 64 tokens of one item. Bytes: each row is read and
+// written once; memory-bound. Rows that change neither dtype nor angle are copied as they are.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -105,8 +105,9 @@ Status append_kv(SkvDevice& device, const SkvExec&, const SkvAppendKvParams& par
     for (const Piece& piece : pieces) appender.run(piece);
     return ok_status();
   }
-  device.pool.parallel_for(static_cast<int64_t>(pieces.size()),
-                           [&](int64_t index, int) { appender.run(pieces[static_cast<size_t>(index)]); });
+  device.pool.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t index, int) {
+    appender.run(pieces[static_cast<size_t>(index)]);
+  });
   return ok_status();
 }
 

@@ -1,8 +1,9 @@
 // attend on the CPU: cuts the work in pieces, runs the kernels of cpu/isa/, merges in order.
 //
-// A piece is one KV head x one block of queries x a range of slots of fixed length; its size depends on
-// the shape alone, so results do not depend on the number of threads. Queries are taken in chunks of
-// blocks so that the partials, and the logits kept for score accumulation, stay within kWorkspaceTarget.
+// A piece is one KV head x one block of queries x a range of slots of fixed length; its size
+// depends on the shape alone, so results do not depend on the number of threads. Queries are taken
+// in chunks of blocks so that the partials, and the logits kept for score accumulation, stay within
+// kWorkspaceTarget.
 #include <algorithm>
 
 #include "cpu/attend_task.h"
@@ -22,23 +23,23 @@ constexpr int64_t kWorkspaceTarget = int64_t{64} << 20;
 
 struct Plan {
   int group, dim, kv_heads;
-  int queries;          // per block
-  int blocks, chunk;    // blocks in all, and at a time
-  int rows, all_rows;   // per block; padded
+  int queries;         // per block
+  int blocks, chunk;   // blocks in all, and at a time
+  int rows, all_rows;  // per block; padded
   bool streams;
   int piece_tiles;
-  int tiles, pieces;    // of the longest head
+  int tiles, pieces;  // of the longest head
   bool keeps_logits;
-  int64_t logit_floats; // per block, all KV heads
+  int64_t logit_floats;  // per block, all KV heads
 };
 
 struct Workspace {
   float* scratch;  // [lanes, scratch_floats]
   float* m;        // [chunk, kv_heads, pieces, rows]
   float* l;
-  float* acc;      // [chunk, kv_heads, pieces, all_rows, dim]
-  float* lse;      // [chunk, kv_heads, rows]
-  float* logits;   // [chunk, kv_heads, tiles, rows, 64]
+  float* acc;     // [chunk, kv_heads, pieces, all_rows, dim]
+  float* lse;     // [chunk, kv_heads, rows]
+  float* logits;  // [chunk, kv_heads, tiles, rows, 64]
   int64_t scratch_floats;
 };
 
@@ -70,9 +71,10 @@ Plan make_plan(const SkvAttendParams& params) {
   plan.logit_floats = plan.keeps_logits ? logits_per_query * plan.queries : 0;
   const int64_t partial_floats =
       int64_t{params.kv_heads} * plan.pieces * plan.all_rows * (plan.dim + 2);
-  const int64_t block_bytes =
-      static_cast<int64_t>(sizeof(float)) * std::max<int64_t>(1, partial_floats + plan.logit_floats);
-  plan.chunk = static_cast<int>(std::clamp<int64_t>(kWorkspaceTarget / block_bytes, 1, plan.blocks));
+  const int64_t block_bytes = static_cast<int64_t>(sizeof(float)) *
+                              std::max<int64_t>(1, partial_floats + plan.logit_floats);
+  plan.chunk =
+      static_cast<int>(std::clamp<int64_t>(kWorkspaceTarget / block_bytes, 1, plan.blocks));
   return plan;
 }
 
@@ -111,41 +113,46 @@ class Chunk {
 
  private:
   int first_query(int block) const { return (first_block_ + block) * plan_.queries; }
-  int n_queries(int block) const { return std::min(plan_.queries, params_.queries - first_query(block)); }
-  int64_t head_index(int block, int kv_head) const { return int64_t{block} * plan_.kv_heads + kv_head; }
+  int n_queries(int block) const {
+    return std::min(plan_.queries, params_.queries - first_query(block));
+  }
+  int64_t head_index(int block, int kv_head) const {
+    return int64_t{block} * plan_.kv_heads + kv_head;
+  }
   float* head_logits(int block, int kv_head) const {
     return workspace_.logits + head_index(block, kv_head) * plan_.tiles * plan_.rows * kTileSlots;
   }
 
   void attend_pieces() {
     const int64_t pieces = plan_.pieces;
-    device_.pool.parallel_for(int64_t{blocks_} * plan_.kv_heads * pieces, [&](int64_t index, int lane) {
-      if (is_cancelled(exec_)) return;
-      const int piece = static_cast<int>(index % pieces);
-      const int kv_head = static_cast<int>(index / pieces % plan_.kv_heads);
-      const int block = static_cast<int>(index / pieces / plan_.kv_heads);
-      const int first_tile = piece * plan_.piece_tiles;
-      const int tiles = tiles_of(params_.heads[kv_head].slots);
-      if (first_tile >= tiles) return;
-      const int64_t row = index * plan_.rows;
-      AttendTask task;
-      task.params = &params_;
-      task.source = slot_source(params_, kv_head);
-      task.kv_head = kv_head;
-      task.first_query = first_query(block);
-      task.n_queries = n_queries(block);
-      task.first_tile = first_tile;
-      task.n_tiles = std::min(plan_.piece_tiles, tiles - first_tile);
-      task.m = workspace_.m + row;
-      task.l = workspace_.l + row;
-      task.acc = workspace_.acc + index * plan_.all_rows * plan_.dim;
-      task.logits = plan_.keeps_logits ? head_logits(block, kv_head) + int64_t{first_tile} *
-                                                                           params_.group * task.n_queries *
-                                                                           kTileSlots
-                                       : nullptr;
-      task.scratch = workspace_.scratch + lane * workspace_.scratch_floats;
-      (plan_.streams ? kernels_.stream : kernels_.block)(task);
-    });
+    device_.pool.parallel_for(
+        int64_t{blocks_} * plan_.kv_heads * pieces, [&](int64_t index, int lane) {
+          if (is_cancelled(exec_)) return;
+          const int piece = static_cast<int>(index % pieces);
+          const int kv_head = static_cast<int>(index / pieces % plan_.kv_heads);
+          const int block = static_cast<int>(index / pieces / plan_.kv_heads);
+          const int first_tile = piece * plan_.piece_tiles;
+          const int tiles = tiles_of(params_.heads[kv_head].slots);
+          if (first_tile >= tiles) return;
+          const int64_t row = index * plan_.rows;
+          AttendTask task;
+          task.params = &params_;
+          task.source = slot_source(params_, kv_head);
+          task.kv_head = kv_head;
+          task.first_query = first_query(block);
+          task.n_queries = n_queries(block);
+          task.first_tile = first_tile;
+          task.n_tiles = std::min(plan_.piece_tiles, tiles - first_tile);
+          task.m = workspace_.m + row;
+          task.l = workspace_.l + row;
+          task.acc = workspace_.acc + index * plan_.all_rows * plan_.dim;
+          task.logits = plan_.keeps_logits
+                            ? head_logits(block, kv_head) +
+                                  int64_t{first_tile} * params_.group * task.n_queries * kTileSlots
+                            : nullptr;
+          task.scratch = workspace_.scratch + lane * workspace_.scratch_floats;
+          (plan_.streams ? kernels_.stream : kernels_.block)(task);
+        });
   }
 
   void merge() {
@@ -191,8 +198,8 @@ class Chunk {
       task.count = std::min(kTileSlots, slots - tile * kTileSlots);
       for (int block = 0; block < blocks_; ++block) {
         const int queries = n_queries(block);
-        task.logits = head_logits(block, kv_head) +
-                      int64_t{tile} * params_.group * queries * kTileSlots;
+        task.logits =
+            head_logits(block, kv_head) + int64_t{tile} * params_.group * queries * kTileSlots;
         task.lse = workspace_.lse + head_index(block, kv_head) * plan_.rows;
         task.n_rows = per_query_head ? queries : params_.group * queries;
         const int out_rows = per_query_head ? params_.group : 1;
@@ -225,8 +232,8 @@ size_t attend_workspace(SkvDevice& device, const SkvAttendParams& params) {
 
 Status attend(SkvDevice& device, const SkvExec& exec, const SkvAttendParams& params) {
   if (params.queries == 0) return ok_status();
-  SKV_RETURN_IF_ERROR(check_key_positions("attend", params.runs, params.n_runs, params.rope,
-                                          params.reindex != 0));
+  SKV_RETURN_IF_ERROR(
+      check_key_positions("attend", params.runs, params.n_runs, params.rope, params.reindex != 0));
   const Plan plan = make_plan(params);
   Workspace workspace;
   carve(plan, device.pool.lanes(), params.head_dim, exec.workspace, &workspace);

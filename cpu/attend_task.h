@@ -1,8 +1,8 @@
 // What attend hands to its kernels: a piece of work, and the memory that it owns.
 //
-// Rows are the query heads of a KV head's group times the queries of a block: row g * n_queries + t.
-// A piece is the attention of those rows over some tiles of the head; its result is the partial
-// (m, l, acc): running maximum, sum of exponentials, weighted value sum.
+// Rows are the query heads of a KV head's group times the queries of a block: query t of head g is
+// row g * n_queries + t. A piece is the attention of those rows over some tiles of the head; its
+// result is the partial (m, l, acc): running maximum, sum of exponentials, weighted value sum.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +13,16 @@
 
 namespace spindlekv::cpu {
 
-// Up to this many rows stream K and V straight from their storage; above, blocks of both are converted
-// to floats first and the cost is shared by the rows.
+// Up to this many rows stream K and V straight from their storage; above, blocks of both are
+// converted to floats first and the cost is shared by the rows.
 inline constexpr int kStreamRows = 16;
 
 // Rows of scratch arrays come in multiples of this, elements of a row in multiples of 16.
 inline constexpr int kRowMultiple = 6;
-inline constexpr int padded_rows(int rows) { return (rows + kRowMultiple - 1) / kRowMultiple * kRowMultiple; }
-inline constexpr int padded_dim(int head_dim) { return (head_dim + 15) / 16 * 16; }
+static inline constexpr int padded_rows(int rows) {
+  return (rows + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
+}
+static inline constexpr int padded_dim(int head_dim) { return (head_dim + 15) / 16 * 16; }
 
 struct AttendTask {
   const SkvAttendParams* params;
@@ -28,11 +30,11 @@ struct AttendTask {
   int kv_head;
   int first_query, n_queries;  // the block
   int first_tile, n_tiles;     // the piece
-  float* m;        // [rows]
-  float* l;        // [rows]
-  float* acc;      // [padded_rows, padded_dim]
-  float* logits;   // [n_tiles, rows, 64] kept for score accumulation, or NULL
-  float* scratch;  // attend_scratch_floats
+  float* m;                    // [rows]
+  float* l;                    // [rows]
+  float* acc;                  // [padded_rows, padded_dim]
+  float* logits;               // [n_tiles, rows, 64] kept for score accumulation, or NULL
+  float* scratch;              // attend_scratch_floats
 };
 
 struct MergeTask {
@@ -51,8 +53,8 @@ struct ScoreTask {
   const float* logits;  // [rows, 64] of one tile
   const float* lse;     // [rows]
   int first_row, n_rows;
-  int count;            // slots of the tile
-  float* sum;           // [count], added to
+  int count;   // slots of the tile
+  float* sum;  // [count], added to
 };
 
 struct AttendKernels {
@@ -62,7 +64,7 @@ struct AttendKernels {
   void (*add_scores)(const ScoreTask& task);
 };
 
-inline int64_t attend_scratch_floats(int rows, int head_dim) {
+static inline int64_t attend_scratch_floats(int rows, int head_dim) {
   const int64_t dim = padded_dim(head_dim);
   // Queries; keys; values, or 8 rows on the way to the transposed keys; logits; rescale factors.
   return padded_rows(rows) * (dim + kTileSlots + 1) + 2 * kTileSlots * dim + 8 * dim + 64;

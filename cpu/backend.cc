@@ -21,12 +21,12 @@ Status missing(const char* op, const char* what) {
 Status check_workspace(const char* op, const SkvExec& exec, size_t needed) {
   if (needed == 0) return ok_status();
   if (exec.workspace == nullptr || exec.workspace_bytes < needed) {
-    return error_status(SKV_ARGUMENT, op, "expected at least %zu bytes for workspace, got %zu", needed,
-                        exec.workspace == nullptr ? size_t{0} : exec.workspace_bytes);
+    return error_status(SKV_ARGUMENT, op, "expected at least %zu bytes for workspace, got %zu",
+                        needed, exec.workspace == nullptr ? size_t{0} : exec.workspace_bytes);
   }
   if (reinterpret_cast<uintptr_t>(exec.workspace) % kAlignment != 0) {
-    return error_status(SKV_ARGUMENT, op, "expected %zu-byte alignment for workspace, got %p", kAlignment,
-                        exec.workspace);
+    return error_status(SKV_ARGUMENT, op, "expected %zu-byte alignment for workspace, got %p",
+                        kAlignment, exec.workspace);
   }
   return ok_status();
 }

@@ -1,7 +1,8 @@
-// The 16-bit floats of K and V, and their scalar conversions: to f32 exactly, from f32 by rounding to
-// nearest even. NaN stays NaN (quiet); what is too large becomes infinity; subnormals are kept.
+// The 16-bit floats of K and V, and their scalar conversions: to f32 exactly, from f32 by rounding
+// to nearest even. NaN stays NaN (quiet); what is too large becomes infinity; subnormals are kept.
 //
-// Everything here has internal linkage, because sources compiled for several instruction sets use it.
+// Everything here has internal linkage, because sources compiled for several instruction sets use
+// it.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +47,8 @@ static inline float to_float(F16 value) {
     const uint32_t quiet = rest > 0x7c00u ? 0x00400000u : 0u;
     return float_of_bits(sign | 0x7f800000u | quiet | ((rest & 0x3ffu) << 13));
   }
-  // Scaled as if it were a float with f16's exponent bias; the product is exact, subnormals included.
+  // Scaled as if it were a float with f16's exponent bias; the product is exact, subnormals
+  // included.
   const float scaled = float_of_bits(rest << 13) * 0x1p112f;
   return float_of_bits(sign | bits_of_float(scaled));
 }

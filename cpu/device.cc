@@ -56,7 +56,8 @@ Status open_device(int32_t ordinal, int32_t threads, SkvDevice** device) {
     return error_status(SKV_NO_DEVICE, "open", "expected 0 for the CPU's ordinal, got %d", ordinal);
   }
   if (threads < 0 || threads > kMaxThreads) {
-    return error_status(SKV_ARGUMENT, "open", "expected 0..%d for threads, got %d", kMaxThreads, threads);
+    return error_status(SKV_ARGUMENT, "open", "expected 0..%d for threads, got %d", kMaxThreads,
+                        threads);
   }
   Isa isa;
   SKV_RETURN_IF_ERROR(choose_isa(&isa));
@@ -65,7 +66,8 @@ Status open_device(int32_t ordinal, int32_t threads, SkvDevice** device) {
 
   SkvDevice* opened = new (std::nothrow) SkvDevice;
   if (opened == nullptr) {
-    return error_status(SKV_OUT_OF_MEMORY, "open", "expected %zu bytes for a device", sizeof(SkvDevice));
+    return error_status(SKV_OUT_OF_MEMORY, "open", "expected %zu bytes for a device",
+                        sizeof(SkvDevice));
   }
   opened->isa = isa;
   const Status status = opened->pool.start(lanes);
@@ -99,9 +101,11 @@ Status allocate(SkvDevice*, size_t bytes, void** memory) {
   *memory = nullptr;
   if (bytes == 0) return ok_status();
   void* block = nullptr;
-  // posix_memalign refuses what cannot be rounded up, so a huge request is an error, not a wrap-around.
+  // posix_memalign refuses what cannot be rounded up, so a huge request is an error, not a
+  // wrap-around.
   if (bytes > SIZE_MAX - kAlignment || posix_memalign(&block, kAlignment, bytes) != 0) {
-    return error_status(SKV_OUT_OF_MEMORY, "allocate", "expected room for %zu bytes, got none", bytes);
+    return error_status(SKV_OUT_OF_MEMORY, "allocate", "expected room for %zu bytes, got none",
+                        bytes);
   }
   *memory = block;
   return ok_status();

@@ -21,7 +21,8 @@ void close_device(SkvDevice* device);
 Status describe_device(SkvDevice* device, SkvDeviceInfo* info);
 Status allocate(SkvDevice* device, size_t bytes, void** memory);
 void release(SkvDevice* device, void* memory);
-Status copy(SkvDevice* device, void* dst, const void* src, size_t bytes, int32_t kind, void* stream);
+Status copy(SkvDevice* device, void* dst, const void* src, size_t bytes, int32_t kind,
+            void* stream);
 Status fill(SkvDevice* device, void* dst, int32_t byte_value, size_t bytes, void* stream);
 // Work is finished when a call returns, so there is one stream, NULL, and nothing to wait for.
 Status create_stream(SkvDevice* device, void** stream);
@@ -29,7 +30,9 @@ void destroy_stream(SkvDevice* device, void* stream);
 Status synchronize(SkvDevice* device, void* stream);
 
 // True when the host asked a long op to stop.
-inline bool is_cancelled(const SkvExec& exec) { return exec.cancel != nullptr && *exec.cancel != 0; }
+inline bool is_cancelled(const SkvExec& exec) {
+  return exec.cancel != nullptr && *exec.cancel != 0;
+}
 
 inline Status aborted_status(const char* op) {
   return error_status(SKV_ABORTED, op, "stopped by its caller");

@@ -1,5 +1,6 @@
-// The entry of every op on the CPU: Status x(device, exec, params) does it, x_workspace(device, params)
-// says how many bytes of exec.workspace it needs. Parameters have passed core/check.h before either runs.
+// The entry of every op on the CPU: Status x(device, exec, params) does it, x_workspace(device,
+// params) says how many bytes of exec.workspace it needs. Parameters have passed core/check.h
+// before either runs.
 #pragma once
 
 #include <cstddef>

@@ -33,13 +33,17 @@ bool has_avx512() {
 bool is_available(Isa isa) {
   switch (isa) {
 #if defined(SKV_HAS_ISA_AVX512)
-    case Isa::kAvx512: return has_avx512();
+    case Isa::kAvx512:
+      return has_avx512();
 #endif
 #if defined(SKV_HAS_ISA_AVX2)
-    case Isa::kAvx2: return has_avx2();
+    case Isa::kAvx2:
+      return has_avx2();
 #endif
-    case Isa::kBaseline: return true;
-    default: return false;
+    case Isa::kBaseline:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -59,9 +63,12 @@ std::string available_names() {
 
 const char* isa_name(Isa isa) {
   switch (isa) {
-    case Isa::kAvx512: return "avx512";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kBaseline: break;
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kBaseline:
+      break;
   }
 #if defined(__aarch64__)
   return "neon";
@@ -76,9 +83,9 @@ Status choose_isa(Isa* isa) {
     if (!is_available(candidate)) continue;
     const bool is_forced = forced != nullptr && *forced != '\0';
     // On AArch64 the baseline is NEON, so both names mean it.
-    const bool is_named = is_forced && (std::strcmp(forced, isa_name(candidate)) == 0 ||
-                                        (candidate == Isa::kBaseline &&
-                                         std::strcmp(forced, "baseline") == 0));
+    const bool is_named =
+        is_forced && (std::strcmp(forced, isa_name(candidate)) == 0 ||
+                      (candidate == Isa::kBaseline && std::strcmp(forced, "baseline") == 0));
     if (!is_forced || is_named) {
       *isa = candidate;
       return ok_status();

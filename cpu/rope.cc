@@ -23,7 +23,8 @@ void turn_row(const SkvRopeParams& params, const RowKernels& kernels, int64_t he
   const int64_t in = head * params.in_stride_head + token * params.in_stride_token;
   const int64_t out = head * params.out_stride_head + token * params.out_stride_token;
   float row[kMaxHeadDim];
-  kernels.load(params.dtype, static_cast<const char*>(params.in) + in * bytes, row, params.head_dim);
+  kernels.load(params.dtype, static_cast<const char*>(params.in) + in * bytes, row,
+               params.head_dim);
   kernels.rotate(row, params.rope, distance, to < from);
   kernels.store(params.dtype, row, static_cast<char*>(params.out) + out * bytes, params.head_dim);
 }

@@ -1,10 +1,10 @@
-// A vector of kWidth floats, the same interface for every instruction set: 16 lanes of AVX-512, 8 of
-// AVX2 + FMA + F16C, or 4 of whatever the compiler's generic vectors become (SSE2, NEON).
+// A vector of kWidth floats, the same interface for every instruction set: 16 lanes of AVX-512, 8
+// of AVX2 + FMA + F16C, or 4 of whatever the compiler's generic vectors become (SSE2, NEON).
 //
-// Only sources under cpu/isa/ include this; everything sits in the namespace that SKV_ISA names. fma is a
-// true fused multiply-add everywhere, because the canonical arithmetic (core/canonical.h) is defined by
-// it: where the baseline has none, it is computed in double, correctly and slowly. madd may round twice and
-// is for results that are compared with a tolerance.
+// Only sources under cpu/isa/ include this; everything sits in the namespace that SKV_ISA names.
+// fma is a true fused multiply-add everywhere, because the canonical arithmetic (core/canonical.h)
+// is defined by it: where the baseline has none, it is computed in double, correctly and slowly.
+// madd may round twice and is for results that are compared with a tolerance.
 #pragma once
 
 #include "core/canonical.h"
@@ -24,7 +24,7 @@
 
 namespace spindlekv::cpu::SKV_ISA {
 
-// ---- made of the primitives above -----------------------------------------------------------------
+// ---- made of the primitives above -----------------------------------------------------
 
 // canonical::exp_canonical in every lane, bit for bit. Lanes above 0 are not meant to occur.
 static inline Vec exp_canonical(Vec x) {

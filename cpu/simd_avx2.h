@@ -29,7 +29,9 @@ static inline Vec load(const Bf16* p) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
 }
 template <class Element>
-static inline Vec load_8(const Element* p) { return load(p); }
+static inline Vec load_8(const Element* p) {
+  return load(p);
+}
 
 static inline void store(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
 static inline void store(F16* p, Vec a) {
@@ -44,11 +46,14 @@ static inline void store(Bf16* p, Vec a) {
   const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
   const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q));
   const __m256i chosen = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, is_nan), 16);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                   _mm_packus_epi32(_mm256_castsi256_si128(chosen), _mm256_extracti128_si256(chosen, 1)));
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(p),
+      _mm_packus_epi32(_mm256_castsi256_si128(chosen), _mm256_extracti128_si256(chosen, 1)));
 }
 template <class Element>
-static inline void store_8(Element* p, Vec a) { store(p, a); }
+static inline void store_8(Element* p, Vec a) {
+  store(p, a);
+}
 
 static inline Vec add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 static inline Vec sub(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }

@@ -52,7 +52,9 @@ static inline Vec load(const F16* p) {
 }
 // Never called: rows are a multiple of 8 long, so nothing is left over for 8 at a time.
 template <class Element>
-static inline Vec load_8(const Element* p) { return load(p); }
+static inline Vec load_8(const Element* p) {
+  return load(p);
+}
 
 static inline void store(float* p, Vec a) { memcpy(p, &a.v, sizeof(a.v)); }
 template <class Element>
@@ -60,7 +62,9 @@ static inline void store(Element* p, Vec a) {
   for (int i = 0; i < kWidth; ++i) from_float(a.v[i], p + i);
 }
 template <class Element>
-static inline void store_8(Element* p, Vec a) { store(p, a); }
+static inline void store_8(Element* p, Vec a) {
+  store(p, a);
+}
 
 static inline Vec add(Vec a, Vec b) { return {a.v + b.v}; }
 static inline Vec sub(Vec a, Vec b) { return {a.v - b.v}; }
@@ -72,14 +76,16 @@ static inline Vec blend(Ints m, Vec if_true, Vec if_false) {
 // b where the two do not compare.
 static inline Vec max(Vec a, Vec b) { return blend(a.v > b.v, a, b); }
 #if defined(__SSE2__)
-// a * b + c in double, rounded to odd. The product of floats is exact; when the sum is not, its last bit
-// is made 1 in the direction of what was lost, so that rounding it to float sees on which side of a tie
-// the true value lies (Boldo and Melquiond, 2008). NaN and infinity make `lost` NaN and stay as they are.
+// a * b + c in double, rounded to odd. The product of floats is exact; when the sum is not, its
+// last bit is made 1 in the direction of what was lost, so that rounding it to float sees on which
+// side of a tie the true value lies (Boldo and Melquiond, 2008). NaN and infinity make `lost` NaN
+// and stay as they are.
 static inline __m128d fma_to_odd(__m128d a, __m128d b, __m128d c) {
   const __m128d product = _mm_mul_pd(a, b);
   const __m128d sum = _mm_add_pd(product, c);
   const __m128d shadow = _mm_sub_pd(sum, product);
-  const __m128d lost = _mm_add_pd(_mm_sub_pd(product, _mm_sub_pd(sum, shadow)), _mm_sub_pd(c, shadow));
+  const __m128d lost =
+      _mm_add_pd(_mm_sub_pd(product, _mm_sub_pd(sum, shadow)), _mm_sub_pd(c, shadow));
   const __m128d none = _mm_setzero_pd();
   const __m128d is_inexact = _mm_or_pd(_mm_cmpgt_pd(lost, none), _mm_cmplt_pd(lost, none));
   const __m128i inward =
@@ -97,8 +103,9 @@ static inline Vec fma(Vec a, Vec b, Vec c) {
 #if defined(__SSE2__)
   const __m128 x = (__m128)a.v, y = (__m128)b.v, z = (__m128)c.v;
   const __m128d low = fma_to_odd(_mm_cvtps_pd(x), _mm_cvtps_pd(y), _mm_cvtps_pd(z));
-  const __m128d high = fma_to_odd(_mm_cvtps_pd(_mm_movehl_ps(x, x)), _mm_cvtps_pd(_mm_movehl_ps(y, y)),
-                                  _mm_cvtps_pd(_mm_movehl_ps(z, z)));
+  const __m128d high =
+      fma_to_odd(_mm_cvtps_pd(_mm_movehl_ps(x, x)), _mm_cvtps_pd(_mm_movehl_ps(y, y)),
+                 _mm_cvtps_pd(_mm_movehl_ps(z, z)));
   return {(Floats)_mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high))};
 #else
   Vec r;
@@ -126,7 +133,9 @@ static inline Vec power_of_two(Vec n) {
 }
 
 static inline Mask less(Vec a, Vec b) { return {a.v < b.v}; }
-static inline Vec select(Mask m, Vec if_true, Vec if_false) { return blend(m.m, if_true, if_false); }
+static inline Vec select(Mask m, Vec if_true, Vec if_false) {
+  return blend(m.m, if_true, if_false);
+}
 static inline Mask both(Mask a, Mask b) { return {a.m & b.m}; }
 static inline bool all(Mask m) { return (m.m[0] & m.m[1] & m.m[2] & m.m[3]) != 0; }
 // p[lane] <= limit, and (p[lane] & bit) != 0.
@@ -148,9 +157,7 @@ static inline float reduce_max(Vec a) {
 }
 
 // Lane i plus lane i + 2, then + 1: the tail of canonical's halving sum.
-static inline float halving_sum(Vec a) {
-  return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]);
-}
+static inline float halving_sum(Vec a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
 
 // The sums of four vectors, to out[0..4).
 static inline void sum_4(const Vec* a, float* out) {

@@ -10,7 +10,8 @@
 namespace spindlekv::cpu::SKV_ISA {
 
 #if defined(__AVX2__)
-static inline void transpose_8x8(const float* in, int64_t in_stride, float* out, int64_t out_stride) {
+static inline void transpose_8x8(const float* in, int64_t in_stride, float* out,
+                                 int64_t out_stride) {
   __m256 row[8], pair[8], quad[8];
   for (int i = 0; i < 8; ++i) row[i] = _mm256_loadu_ps(in + i * in_stride);
   for (int i = 0; i < 8; i += 2) {
@@ -25,11 +26,13 @@ static inline void transpose_8x8(const float* in, int64_t in_stride, float* out,
   }
   for (int j = 0; j < 4; ++j) {
     _mm256_storeu_ps(out + j * out_stride, _mm256_permute2f128_ps(quad[j], quad[j + 4], 0x20));
-    _mm256_storeu_ps(out + (j + 4) * out_stride, _mm256_permute2f128_ps(quad[j], quad[j + 4], 0x31));
+    _mm256_storeu_ps(out + (j + 4) * out_stride,
+                     _mm256_permute2f128_ps(quad[j], quad[j + 4], 0x31));
   }
 }
 #else
-static inline void transpose_8x8(const float* in, int64_t in_stride, float* out, int64_t out_stride) {
+static inline void transpose_8x8(const float* in, int64_t in_stride, float* out,
+                                 int64_t out_stride) {
   for (int i = 0; i < 8; ++i) {
     for (int j = 0; j < 8; ++j) out[j * out_stride + i] = in[i * in_stride + j];
   }

@@ -20,9 +20,12 @@ int64_t reference(const void* refs, int ref_bytes, int slot) {
 
 float magnitude(const void* values, int32_t dtype, int slot) {
   switch (dtype) {
-    case SKV_F16: return to_float(static_cast<const F16*>(values)[slot]);
-    case SKV_BF16: return to_float(static_cast<const Bf16*>(values)[slot]);
-    default: return static_cast<const float*>(values)[slot];
+    case SKV_F16:
+      return to_float(static_cast<const F16*>(values)[slot]);
+    case SKV_BF16:
+      return to_float(static_cast<const Bf16*>(values)[slot]);
+    default:
+      return static_cast<const float*>(values)[slot];
   }
 }
 
@@ -60,7 +63,8 @@ void switch_on(bool* has, T* values, T neutral) {
   std::fill_n(values, kTileSlots, neutral);
 }
 
-void add_run(const SlotSource& source, const SkvRun& run, int first, int n, int at, SlotTile* tile) {
+void add_run(const SlotSource& source, const SkvRun& run, int first, int n, int at,
+             SlotTile* tile) {
   const size_t row_bytes = dtype_bytes(source.dtype) * static_cast<size_t>(source.head_dim);
   if (run.codec == SKV_CODEC_CODEBOOK) {
     switch_on(&tile->has_k_magnitude, tile->k_magnitude, 1.0f);
@@ -120,7 +124,8 @@ Status check_key_positions(const char* op, const SkvRun* runs, int32_t n_runs, c
       largest = std::max(largest, static_cast<uint32_t>(run.positions[i]));
     }
     if (run.slots > 0 && largest >= static_cast<uint32_t>(rope.positions)) {
-      return error_status(SKV_ARGUMENT, op, "expected positions below %d (the RoPE table) for runs[%d], got %d",
+      return error_status(SKV_ARGUMENT, op,
+                          "expected positions below %d (the RoPE table) for runs[%d], got %d",
                           rope.positions, r, static_cast<int32_t>(largest));
     }
   }

@@ -1,7 +1,9 @@
-// Up to 64 consecutive slots of one KV head, described row by row whatever codec and page holds them.
+// Up to 64 consecutive slots of one KV head, described row by row whatever codec and page holds
+// them.
 //
-// attend and window_scores read keys and values through tiles only, so a tile may span runs of different
-// codecs. Tile t of a head covers its slots [64 t, 64 t + 64): the blocks of core/canonical.h.
+// attend and window_scores read keys and values through tiles only, so a tile may span runs of
+// different codecs. Tile t of a head covers its slots [64 t, 64 t + 64): the blocks of
+// core/canonical.h.
 #pragma once
 
 #include <cstdint>
@@ -15,17 +17,18 @@ namespace spindlekv::cpu {
 inline constexpr int kTileSlots = canonical::kBlockSlots;
 
 struct SlotTile {
-  int count;  // slots; row pointers beyond it repeat the last one, the other arrays hold what they hold
+  int count;  // slots; row pointers beyond it repeat the last one, the other arrays hold what they
+              // hold
   // Which of the arrays below mean something for this tile.
   bool has_turn, has_k_magnitude, has_v_magnitude, has_mask, has_beta;
-  const void* k[kTileSlots];       // key row: D elements of the K dtype
+  const void* k[kTileSlots];  // key row: D elements of the K dtype
   const void* v[kTileSlots];
-  float k_magnitude[kTileSlots];   // the key is magnitude * row, turned
+  float k_magnitude[kTileSlots];  // the key is magnitude * row, turned
   float v_magnitude[kTileSlots];
   float beta[kTileSlots];
-  int32_t mask[kTileSlots];        // bit g: visible to query head g of the group
-  int32_t position[kTileSlots];    // logical
-  int32_t turn[kTileSlots];        // row of the RoPE table to turn the key by, or -1: as it is
+  int32_t mask[kTileSlots];      // bit g: visible to query head g of the group
+  int32_t position[kTileSlots];  // logical
+  int32_t turn[kTileSlots];      // row of the RoPE table to turn the key by, or -1: as it is
 };
 
 // What the reader needs to know of an op's parameters.
@@ -40,19 +43,22 @@ struct SlotSource {
 };
 
 template <class Params>
-inline SlotSource slot_source(const Params& params, int kv_head) {
+static inline SlotSource slot_source(const Params& params, int kv_head) {
   const SkvHead& head = params.heads[kv_head];
-  return {params.runs + head.first_run, head.n_runs,     head.slots, params.dtype,
-          params.head_dim,              params.rope.cos_sin != nullptr, params.reindex != 0};
+  return {
+      params.runs + head.first_run,   head.n_runs,        head.slots, params.dtype, params.head_dim,
+      params.rope.cos_sin != nullptr, params.reindex != 0};
 }
 
-inline int tiles_of(int slots) { return static_cast<int>((int64_t{slots} + kTileSlots - 1) / kTileSlots); }
+static inline int tiles_of(int slots) {
+  return static_cast<int>((int64_t{slots} + kTileSlots - 1) / kTileSlots);
+}
 
 // Fills *tile with slots [64 * index, ...) of the head.
 void read_tile(const SlotSource& source, int index, SlotTile* tile);
 
-// The RoPE table must reach every position that a key stored before RoPE turns by: an argument error
-// otherwise, because a position beyond it would be read from foreign memory.
+// The RoPE table must reach every position that a key stored before RoPE turns by: an argument
+// error otherwise, because a position beyond it would be read from foreign memory.
 Status check_key_positions(const char* op, const SkvRun* runs, int32_t n_runs, const SkvRope& rope,
                            bool reindex);
 

@@ -1,5 +1,6 @@
-// Jobs live on the stack of their callers and hang in a list; workers help the oldest one that still has
-// tasks to give. A caller runs tasks itself until none is left, then waits for the helpers inside its job.
+// Jobs live on the stack of their callers and hang in a list; workers help the oldest one that
+// still has tasks to give. A caller runs tasks itself until none is left, then waits for the
+// helpers inside its job.
 #include "cpu/thread_pool.h"
 
 #include <system_error>
@@ -25,8 +26,8 @@ Status ThreadPool::start(int lanes) {
     workers_.reserve(static_cast<size_t>(lanes));
     for (int lane = 1; lane < lanes; ++lane) workers_.emplace_back([this, lane] { work(lane); });
   } catch (const std::system_error& error) {
-    status = error_status(SKV_OUT_OF_MEMORY, "open", "expected to start %d threads, got: %s", lanes - 1,
-                          error.what());
+    status = error_status(SKV_OUT_OF_MEMORY, "open", "expected to start %d threads, got: %s",
+                          lanes - 1, error.what());
     status.native_code = error.code().value();
   }
 #if defined(__linux__) || defined(__APPLE__)
@@ -77,8 +78,8 @@ void ThreadPool::run(int64_t count, Invoke invoke, const void* context) {
 
   drain(job, 0);
 
-  // No task is left, so nobody new joins; once unlinked and without helpers the job may go out of scope.
-  // The mutex also makes what the helpers wrote visible here.
+  // No task is left, so nobody new joins; once unlinked and without helpers the job may go out of
+  // scope. The mutex also makes what the helpers wrote visible here.
   std::unique_lock<std::mutex> lock(mutex_);
   Job** link = &jobs_;
   while (*link != &job) link = &(*link)->next;

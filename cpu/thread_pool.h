@@ -1,8 +1,8 @@
 // A pool of threads that sleep when there is nothing to do.
 //
-// It lives inside a Node.js process, so idle threads must not spin: other JavaScript threads need the
-// cores. Work is handed out task by task; a task must write only what it owns, so that results do not
-// depend on the number of threads or on who runs what.
+// It lives inside a Node.js process, so idle threads must not spin: other JavaScript threads need
+// the cores. Work is handed out task by task; a task must write only what it owns, so that results
+// do not depend on the number of threads or on who runs what.
 #pragma once
 
 #include <atomic>
@@ -28,15 +28,18 @@ class ThreadPool {
 
   int lanes() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Runs task(index, lane) for every index in [0, count) and returns when all have finished. `lane`, in
-  // [0, lanes()), belongs to one thread at a time within the call: it names scratch memory. The calling
-  // thread takes part as lane 0. May be called from several threads at once and from inside a task.
-  // task must not throw.
+  // Runs task(index, lane) for every index in [0, count) and returns when all have finished.
+  // `lane`, in [0, lanes()), belongs to one thread at a time within the call: it names scratch
+  // memory. The calling thread takes part as lane 0. May be called from several threads at once and
+  // from inside a task. task must not throw.
   template <class Task>
   void parallel_for(int64_t count, const Task& task) {
-    run(count, [](const void* context, int64_t index, int lane) {
-      (*static_cast<const Task*>(context))(index, lane);
-    }, &task);
+    run(
+        count,
+        [](const void* context, int64_t index, int lane) {
+          (*static_cast<const Task*>(context))(index, lane);
+        },
+        &task);
   }
 
  private:

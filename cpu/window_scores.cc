@@ -2,8 +2,8 @@
 //   1  logits of every tile of 64 slots, its maximum and sum of exponentials per row
 //   2  those merged over the tiles of a row, ascending
 //   3  column sums of p = exp(logit - M) / L, queries ascending
-// The logits of a chunk are kept between the sweeps; chunks are sized so that they fit kLogitBytes. The
-// running column sums of later chunks live in the outputs. Canonical: see core/canonical.h.
+// The logits of a chunk are kept between the sweeps; chunks are sized so that they fit kLogitBytes.
+// The running column sums of later chunks live in the outputs. Canonical: see core/canonical.h.
 #include <algorithm>
 
 #include "cpu/carve.h"
@@ -19,17 +19,17 @@ constexpr int kChunkQueries = 64;
 constexpr int64_t kLogitBytes = int64_t{64} << 20;
 
 struct Plan {
-  int tiles;         // of the longest head
-  int queries;       // per chunk
-  int kv_heads;      // at a time
+  int tiles;     // of the longest head
+  int queries;   // per chunk
+  int kv_heads;  // at a time
   int rows, all_rows;
 };
 
 struct Workspace {
-  float* scratch;       // [lanes, scratch_floats]
-  float* queries;       // [kv_heads, all_rows, dim]
-  float* logits;        // [kv_heads, tiles, all_rows, 64]
-  float* block_max;     // [kv_heads, tiles, rows]
+  float* scratch;    // [lanes, scratch_floats]
+  float* queries;    // [kv_heads, all_rows, dim]
+  float* logits;     // [kv_heads, tiles, all_rows, 64]
+  float* block_max;  // [kv_heads, tiles, rows]
   float* block_sum;
   RowSoftmax* softmax;  // [kv_heads, rows]
   float* entropy;       // [kv_heads, tiles, group]
@@ -74,8 +74,8 @@ size_t carve(const SkvWindowScoresParams& params, const Plan& plan, int lanes, v
 // KV heads [first_head, + heads) x queries [first_query, + queries).
 class Chunk {
  public:
-  Chunk(SkvDevice& device, const SkvExec& exec, const SkvWindowScoresParams& params, const Plan& plan,
-        const Workspace& workspace, int first_head, int first_query)
+  Chunk(SkvDevice& device, const SkvExec& exec, const SkvWindowScoresParams& params,
+        const Plan& plan, const Workspace& workspace, int first_head, int first_query)
       : pool_(device.pool),
         exec_(exec),
         params_(params),
@@ -133,8 +133,8 @@ class Chunk {
     RowSoftmax* const softmax = workspace_.softmax + head * plan_.rows;
     const int64_t first = block(head, 0) * plan_.rows;
     for (int r = 0; r < rows(); ++r) {
-      kernels_.merge(workspace_.block_max + first + r, workspace_.block_sum + first + r, tiles(head),
-                     plan_.rows, softmax + r);
+      kernels_.merge(workspace_.block_max + first + r, workspace_.block_sum + first + r,
+                     tiles(head), plan_.rows, softmax + r);
       if (params_.lse == nullptr) continue;
       const int64_t row = query_head(head, r / queries_) * params_.queries;
       params_.lse[row + first_query_ + r % queries_] = softmax[r].lse;
@@ -155,7 +155,8 @@ class Chunk {
       task.sum = params_.sum == nullptr ? nullptr : params_.sum + column;
       task.sum_sq = params_.sum_sq == nullptr ? nullptr : params_.sum_sq + column;
       task.max = params_.max == nullptr ? nullptr : params_.max + column;
-      task.entropy = params_.entropy == nullptr ? nullptr : workspace_.entropy + at * params_.group + g;
+      task.entropy =
+          params_.entropy == nullptr ? nullptr : workspace_.entropy + at * params_.group + g;
       kernels_.columns(task);
       if (first_query_ + queries_ == params_.queries) normalise(head, tile, task);
     }
@@ -170,7 +171,8 @@ class Chunk {
       SlotTile slots;
       read_tile(slot_source(params_, first_head_ + static_cast<int>(head)), tile, &slots);
       for (int i = 0; i < task.count; ++i) {
-        const int64_t seen_by = int64_t{params_.query_position} + params_.queries - slots.position[i];
+        const int64_t seen_by =
+            int64_t{params_.query_position} + params_.queries - slots.position[i];
         // A slot beyond the last query is seen by nobody: its sum is 0 and stays 0.
         task.sum[i] /= static_cast<float>(std::max<int64_t>(1, seen_by));
       }

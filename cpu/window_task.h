@@ -16,7 +16,7 @@ struct RowSoftmax {
   float pivot;  // the maximum; 0 if the row sees nothing
   float sum;    // 1 if the row sees nothing
   float log_sum;
-  float lse;    // -inf if the row sees nothing
+  float lse;  // -inf if the row sees nothing
 };
 
 // The logits of all rows and one tile.
@@ -26,12 +26,12 @@ struct WindowTask {
   int kv_head, tile;
   int first_query, n_queries;
   int padded_rows;
-  float* queries;    // [padded_rows, padded_dim]
-  float* logits;     // [padded_rows, 64] out
-  float* block_max;  // [rows] out
-  float* block_sum;  // [rows] out
+  float* queries;      // [padded_rows, padded_dim]
+  float* logits;       // [padded_rows, 64] out
+  float* block_max;    // [rows] out
+  float* block_sum;    // [rows] out
   int32_t* nonfinite;  // [1] out
-  float* scratch;    // window_scratch_floats
+  float* scratch;      // window_scratch_floats
 };
 
 // The column sums of the rows of one query head over one tile.
@@ -39,9 +39,9 @@ struct ColumnTask {
   const float* logits;        // [rows, 64]
   const RowSoftmax* softmax;  // [rows]
   int rows;
-  int count;       // slots of the tile
-  bool is_first;   // the outputs start here instead of going on
-  float* sum;      // [count], each may be NULL
+  int count;      // slots of the tile
+  bool is_first;  // the outputs start here instead of going on
+  float* sum;     // [count], each may be NULL
   float* sum_sq;
   float* max;
   float* entropy;  // [1] out, or NULL: - sum p ln p of these rows and slots
@@ -56,7 +56,7 @@ struct WindowKernels {
   void (*columns)(const ColumnTask& task);
 };
 
-inline int64_t window_scratch_floats(int head_dim) {
+static inline int64_t window_scratch_floats(int head_dim) {
   return int64_t{kTileSlots} * head_dim + 8 * padded_dim(head_dim);
 }
 

@@ -1,8 +1,8 @@
 // attend for many rows (prefill): both products as small matrix multiplications.
 //
-//   scores[r, 64] = q[r, D] . keys[D, 64];  p = exp(scores - m);  acc[r, D] += p[r, 64] . values[64, D]
-// K (turned, transposed) and V of a tile become floats once and serve all rows of the block; tiles that
-// lie in the future of every query are skipped. Compute-bound: 4 D flops per row and slot.
+//   x[r, 64] = q[r, D] . keys[D, 64];  p = exp(x - m);  acc[r, D] += p[r, 64] . values[64, D]
+// K (turned, transposed) and V of a tile become floats once and serve all rows of the block; tiles
+// that lie in the future of every query are skipped. Compute-bound: 4 D flops per row and slot.
 #include "cpu/attend_task.h"
 #include "cpu/isa/matmul.h"
 #include "cpu/isa/rows.h"
@@ -12,12 +12,12 @@ namespace spindlekv::cpu::SKV_ISA {
 namespace {
 
 struct Memory {
-  float* q;       // [padded_rows, dim]
-  float* keys;    // [D, 64]
-  float* values;  // [64, dim]
-  float* staging; // [8, dim]
-  float* scores;  // [padded_rows, 64]
-  float* factor;  // [padded_rows]
+  float* q;        // [padded_rows, dim]
+  float* keys;     // [D, 64]
+  float* values;   // [64, dim]
+  float* staging;  // [8, dim]
+  float* scores;   // [padded_rows, 64]
+  float* factor;   // [padded_rows]
 };
 
 static_assert(kRowBlock == kRowMultiple);
@@ -76,14 +76,15 @@ bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
 }
 
 template <class Element>
-void add_tile(const AttendTask& task, const Memory& memory, const SlotTile& tile, const Extent& extent,
-              float* kept, int dim) {
+void add_tile(const AttendTask& task, const Memory& memory, const SlotTile& tile,
+              const Extent& extent, float* kept, int dim) {
   const SkvAttendParams& params = *task.params;
   const int rows = params.group * task.n_queries;
   const int all_rows = padded_rows(rows);
-  load_keys_transposed<Element>(tile, params.rope, params.head_dim, dim, memory.staging, memory.keys);
-  multiply_rows<false>(memory.q, dim, memory.keys, kTileSlots, all_rows, params.head_dim, kTileSlots,
-                       nullptr, memory.scores, kTileSlots);
+  load_keys_transposed<Element>(tile, params.rope, params.head_dim, dim, memory.staging,
+                                memory.keys);
+  multiply_rows<false>(memory.q, dim, memory.keys, kTileSlots, all_rows, params.head_dim,
+                       kTileSlots, nullptr, memory.scores, kTileSlots);
   const bool hidden = weigh(task, memory, tile, extent, kept);
   load_values<Element>(tile, params.head_dim, dim, memory.values);
   if (hidden && has_nonfinite(memory.values, tile.count * dim)) {
@@ -135,9 +136,12 @@ void attend(const AttendTask& task) {
 
 void attend_block(const AttendTask& task) {
   switch (task.params->dtype) {
-    case SKV_F16: return attend<F16>(task);
-    case SKV_BF16: return attend<Bf16>(task);
-    default: return attend<float>(task);
+    case SKV_F16:
+      return attend<F16>(task);
+    case SKV_BF16:
+      return attend<Bf16>(task);
+    default:
+      return attend<float>(task);
   }
 }
 

@@ -1,7 +1,8 @@
 // What attend does once the partials of its pieces are there.
 //
-//   M = max m_i;  L = sum l_i exp(m_i - M);  out = sum acc_i exp(m_i - M) / L;  lse = M + ln L   (i ascending)
-//   sum[s] += sum_r exp(logit[r, s] - lse[r])                                                  (r ascending)
+//   w_i = exp(m_i - max m);  out = sum acc_i w_i / sum l_i w_i;  lse = max m + ln(sum l_i w_i)
+//   score_sum[s] += sum_r exp(logit[r, s] - lse[r])
+// Pieces i and rows r are taken in ascending order.
 #include "cpu/attend_task.h"
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
@@ -45,7 +46,8 @@ void merge_partials(const MergeTask& task) {
   if (total != 0.0f) {
     for (int d = 0; d < dim; d += kWidth) store(sum + d, div(load(sum + d), splat(total)));
   }
-  const int64_t at = task.query_head * params.out_stride_head + task.query * params.out_stride_token;
+  const int64_t at =
+      task.query_head * params.out_stride_head + task.query * params.out_stride_token;
   const int64_t bytes = params.q_dtype == SKV_F32 ? 4 : 2;
   store_row_of(params.q_dtype, sum, static_cast<char*>(params.out) + at * bytes, params.head_dim);
 }
@@ -64,6 +66,7 @@ void add_scores(const ScoreTask& task) {
   for (int i = 0; i < task.count; ++i) task.sum[i] += sums[i];
 }
 
-extern const AttendKernels attend_kernels = {attend_stream, attend_block, merge_partials, add_scores};
+extern const AttendKernels attend_kernels = {attend_stream, attend_block, merge_partials,
+                                             add_scores};
 
 }  // namespace spindlekv::cpu::SKV_ISA

@@ -1,9 +1,10 @@
 // attend for few rows (decode): K and V are read once, straight from their storage.
 //
 //   x[r, s] = q[r] . k[s];  p = exp(x - m);  acc[r] += sum_s p[r, s] v[s]     64 slots at a time
-// Four rows share each K and V vector in registers (4 slots x 4 rows of accumulators for K, 4 x 4 vectors
-// of output for V on AVX-512); rows to come are prefetched meanwhile. Bytes: 2 D e per slot,
-// memory-bound. Keys that turn while they are read go through a float tile in the first-level cache.
+// Four rows share each K and V vector in registers (4 slots x 4 rows of accumulators for K, 4 x 4
+// vectors of output for V on AVX-512); rows to come are prefetched meanwhile. Bytes: 2 D e per
+// slot, memory-bound. Keys that turn while they are read go through a float tile in the first-level
+// cache.
 #include "cpu/attend_task.h"
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
@@ -12,8 +13,8 @@ namespace spindlekv::cpu::SKV_ISA {
 namespace {
 
 constexpr int kLineBytes = 64;
-// How many slots ahead rows are prefetched: 8 rows of 256 bytes were the best of 4, 8, 16, 32 and 64 on
-// Sapphire Rapids, where the fill buffers of the first-level cache limit what is in flight.
+// How many slots ahead rows are prefetched: 8 rows of 256 bytes were the best of 4, 8, 16, 32 and
+// 64 on Sapphire Rapids, where the fill buffers of the first-level cache limit what is in flight.
 constexpr int kPrefetchSlots = 8;
 
 // What comes after a tile's rows. rows == NULL: nothing is prefetched.
@@ -25,11 +26,12 @@ struct Ahead {
 inline void prefetch_ahead(const Ahead& ahead, const void* const* rows, int slot) {
   if (ahead.rows == nullptr) return;
   const int next = slot + kPrefetchSlots;
-  const char* const row = static_cast<const char*>(next < kTileSlots ? rows[next] : ahead.rows[next - kTileSlots]);
+  const char* const row =
+      static_cast<const char*>(next < kTileSlots ? rows[next] : ahead.rows[next - kTileSlots]);
   for (int at = 0; at < ahead.bytes; at += kLineBytes) __builtin_prefetch(row + at, 0, 3);
 }
 
-// ---- scores ---------------------------------------------------------------------------------------
+// ---- scores ---------------------------------------------------------------------------
 
 // 4 slots x kRows rows; the slots' dot products land at out[r * 64 + 0..3].
 template <class Element, int kRows>
@@ -67,7 +69,7 @@ void score_tile(const float* q, int dim, const void* const* k, int count, int he
   }
 }
 
-// ---- values ---------------------------------------------------------------------------------------
+// ---- values ---------------------------------------------------------------------------
 
 // kVecs vectors of output from column d on. kHalf: only 8 elements are left (AVX-512).
 template <class Element, int kRows, int kVecs, bool kHalf>
@@ -128,8 +130,8 @@ bool has_nonfinite(const void* const* v, int count, int head_dim) {
 
 // Values one row at a time, leaving out those of weight 0.
 template <class Element>
-void add_values_apart(const float* p, const void* const* v, int rows, int count, int head_dim, int dim,
-                      const float* factor, float* acc) {
+void add_values_apart(const float* p, const void* const* v, int rows, int count, int head_dim,
+                      int dim, const float* factor, float* acc) {
   static constexpr float kKeep = 1.0f;
   for (int r = 0; r < rows; ++r) {
     float* const row = acc + int64_t{r} * dim;
@@ -142,17 +144,25 @@ void add_values_apart(const float* p, const void* const* v, int rows, int count,
   }
 }
 
-// ---- one tile -------------------------------------------------------------------------------------
+// ---- one tile -------------------------------------------------------------------------
 
 // Runs a kernel for rows in fours.
 template <class Call>
 inline void by_fours(int rows, const Call& call) {
   for (int r = 0; r < rows; r += 4) {
     switch (rows - r) {
-      case 1: call.template run<1>(r); break;
-      case 2: call.template run<2>(r); break;
-      case 3: call.template run<3>(r); break;
-      default: call.template run<4>(r); break;
+      case 1:
+        call.template run<1>(r);
+        break;
+      case 2:
+        call.template run<2>(r);
+        break;
+      case 3:
+        call.template run<3>(r);
+        break;
+      default:
+        call.template run<4>(r);
+        break;
     }
   }
 }
@@ -202,8 +212,8 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
   const SkvAttendParams& params = *task.params;
   const Ahead ahead{next.k, params.head_dim * static_cast<int>(sizeof(Element))};
   if (!tile.has_turn) {
-    by_fours(rows, ScoreCall<Element>{memory.q, dim, tile.k, tile.count, params.head_dim, tile.k, ahead,
-                                      memory.scores});
+    by_fours(rows, ScoreCall<Element>{memory.q, dim, tile.k, tile.count, params.head_dim, tile.k,
+                                      ahead, memory.scores});
     if (!tile.has_k_magnitude) return;
     for (int r = 0; r < rows; ++r) {
       float* const x = memory.scores + r * kTileSlots;
@@ -217,15 +227,18 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
   for (int slot = 0; slot < kTileSlots; ++slot) {
     float* const row = memory.keys + slot * dim;
     turned[slot] = row;
-    if (slot < tile.count) load_key<Element>(tile, slot, params.rope, row, params.head_dim, dim);
-    else turned[slot] = turned[tile.count - 1];
+    if (slot < tile.count)
+      load_key<Element>(tile, slot, params.rope, row, params.head_dim, dim);
+    else
+      turned[slot] = turned[tile.count - 1];
   }
   by_fours(rows, ScoreCall<float>{memory.q, dim, turned, tile.count, params.head_dim, tile.k, ahead,
                                   memory.scores});
 }
 
 // Logits to weights: updates m and l, leaves exp(x - m) in scores and the rescale factor of acc.
-bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, float* kept, int rows) {
+bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, float* kept,
+           int rows) {
   const SkvAttendParams& params = *task.params;
   const Extent extent = params.causal != 0 ? position_extent(tile) : Extent{0, 0};
   bool hidden = false;
@@ -240,7 +253,8 @@ bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, f
     }
     memory.factor[r] = advance_row(x, task.m + r, task.l + r);
     if (!tile.has_v_magnitude) continue;
-    for (int i = 0; i < kTileSlots; i += kWidth) store(x + i, mul(load(x + i), load(tile.v_magnitude + i)));
+    for (int i = 0; i < kTileSlots; i += kWidth)
+      store(x + i, mul(load(x + i), load(tile.v_magnitude + i)));
   }
   return hidden;
 }
@@ -255,8 +269,8 @@ void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, con
     return;
   }
   const Ahead ahead{next.v, head_dim * static_cast<int>(sizeof(Element))};
-  by_fours(rows, ValueCall<Element>{memory.scores, tile.v, tile.count, head_dim, dim, memory.factor, ahead,
-                                    task.acc});
+  by_fours(rows, ValueCall<Element>{memory.scores, tile.v, tile.count, head_dim, dim, memory.factor,
+                                    ahead, task.acc});
 }
 
 template <class Element>
@@ -297,9 +311,12 @@ void stream(const AttendTask& task) {
 
 void attend_stream(const AttendTask& task) {
   switch (task.params->dtype) {
-    case SKV_F16: return stream<F16>(task);
-    case SKV_BF16: return stream<Bf16>(task);
-    default: return stream<float>(task);
+    case SKV_F16:
+      return stream<F16>(task);
+    case SKV_BF16:
+      return stream<Bf16>(task);
+    default:
+      return stream<float>(task);
   }
 }
 

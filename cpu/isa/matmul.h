@@ -1,7 +1,8 @@
 // Blocks of 6 rows times a matrix: out[r][n] = start + sum_k a[r][k] * b[k][n], k ascending.
 //
-// The sum over k is one chain of multiply-adds per element, so with kFused it is canonical's dot. The
-// accumulators live in registers: 6 x 4 vectors on AVX-512 (32 registers), 6 x 2 elsewhere (16).
+// The sum over k is one chain of multiply-adds per element, so with kFused it is canonical's dot.
+// The accumulators live in registers: 6 x 4 vectors on AVX-512 (32 registers), 6 x 2 elsewhere
+// (16).
 #pragma once
 
 #include "cpu/simd.h"
@@ -11,16 +12,17 @@ namespace spindlekv::cpu::SKV_ISA {
 inline constexpr int kRowBlock = 6;
 inline constexpr int kColumnVecs = kWidth == 16 ? 4 : 2;
 
-// One block of 6 rows and kVecs vectors. start: NULL for 0, else per-row factors of what `out` holds.
+// One block of 6 rows and kVecs vectors. start: NULL for 0, else per-row factors of what `out`
+// holds.
 template <bool kFused, int kVecs>
-static inline void multiply_block(const float* a, int64_t a_stride, const float* b, int64_t b_stride,
-                                  int depth, const float* start, float* out, int64_t out_stride) {
+static inline void multiply_block(const float* a, int64_t a_stride, const float* b,
+                                  int64_t b_stride, int depth, const float* start, float* out,
+                                  int64_t out_stride) {
   Vec acc[kRowBlock][kVecs];
   for (int r = 0; r < kRowBlock; ++r) {
     for (int v = 0; v < kVecs; ++v) {
-      acc[r][v] = start == nullptr
-                      ? zero()
-                      : mul(load(out + r * out_stride + v * kWidth), splat(start[r]));
+      acc[r][v] =
+          start == nullptr ? zero() : mul(load(out + r * out_stride + v * kWidth), splat(start[r]));
     }
   }
   for (int k = 0; k < depth; ++k) {

@@ -8,8 +8,8 @@
 
 namespace spindlekv::cpu::SKV_ISA {
 
-// Turns the leading n_rot elements of a row in place (canonical). `angles` is the table's row: cosine and
-// sine of pair i at 2 i. sign is 1, or -1 to turn back.
+// Turns the leading n_rot elements of a row in place (canonical). `angles` is the table's row:
+// cosine and sine of pair i at 2 i. sign is 1, or -1 to turn back.
 static inline void rotate_row(float* row, const float* angles, int n_rot, int style, float sign) {
   const int pairs = n_rot / 2;
   const bool is_norm = style == SKV_ROPE_NORM;
@@ -61,26 +61,33 @@ static inline void load_row(const void* in, float* out, int head_dim, int padded
   for (int d = head_dim; d < padded_dim; ++d) out[d] = 0.0f;
 }
 
-static inline void load_row_of(int32_t dtype, const void* in, float* out, int head_dim, int padded_dim) {
+static inline void load_row_of(int32_t dtype, const void* in, float* out, int head_dim,
+                               int padded_dim) {
   switch (dtype) {
-    case SKV_F16: return load_row<F16>(in, out, head_dim, padded_dim);
-    case SKV_BF16: return load_row<Bf16>(in, out, head_dim, padded_dim);
-    default: return load_row<float>(in, out, head_dim, padded_dim);
+    case SKV_F16:
+      return load_row<F16>(in, out, head_dim, padded_dim);
+    case SKV_BF16:
+      return load_row<Bf16>(in, out, head_dim, padded_dim);
+    default:
+      return load_row<float>(in, out, head_dim, padded_dim);
   }
 }
 
 static inline void store_row_of(int32_t dtype, const float* in, void* out, int head_dim) {
   switch (dtype) {
-    case SKV_F16: return from_floats(in, static_cast<F16*>(out), head_dim);
-    case SKV_BF16: return from_floats(in, static_cast<Bf16*>(out), head_dim);
-    default: return from_floats(in, static_cast<float*>(out), head_dim);
+    case SKV_F16:
+      return from_floats(in, static_cast<F16*>(out), head_dim);
+    case SKV_BF16:
+      return from_floats(in, static_cast<Bf16*>(out), head_dim);
+    default:
+      return from_floats(in, static_cast<float*>(out), head_dim);
   }
 }
 
 // Row `slot` of a tile's keys: magnitude * row, turned.
 template <class Element>
-static inline void load_key(const SlotTile& tile, int slot, const SkvRope& rope, float* out, int head_dim,
-                            int padded_dim) {
+static inline void load_key(const SlotTile& tile, int slot, const SkvRope& rope, float* out,
+                            int head_dim, int padded_dim) {
   load_row<Element>(tile.k[slot], out, head_dim, padded_dim);
   if (tile.has_k_magnitude) scale_row(out, tile.k_magnitude[slot], padded_dim);
   if (tile.has_turn && tile.turn[slot] >= 0) {
@@ -108,8 +115,8 @@ static inline void load_keys_transposed(const SlotTile& tile, const SkvRope& rop
   }
 }
 
-// Query rows of one KV head's group: row g * n_queries + t of `out` is query first_query + t of head g,
-// turned; `row_count` rows are written, those past the last query with 0.
+// Query rows of one KV head's group: row g * n_queries + t of `out` is query first_query + t of
+// head g, turned; `row_count` rows are written, those past the last query with 0.
 template <class Params>
 static inline void load_queries(const Params& params, int kv_head, int first_query, int n_queries,
                                 int row_count, int padded_dim, float* out) {
@@ -123,8 +130,8 @@ static inline void load_queries(const Params& params, int kv_head, int first_que
                              (head * params.q_stride_head + query * params.q_stride_token) * bytes;
       load_row_of(params.q_dtype, in, row, params.head_dim, padded_dim);
       if (params.rope.cos_sin != nullptr) {
-        rotate_row(row, table_row(params.rope, params.rope_query_position + query), params.rope.n_rot,
-                   params.rope.style, 1.0f);
+        rotate_row(row, table_row(params.rope, params.rope_query_position + query),
+                   params.rope.n_rot, params.rope.style, 1.0f);
       }
     }
   }

@@ -1,7 +1,7 @@
 // Rows of 64 logits: what is visible, and their exponentials.
 //
-// A slot that a row does not see has logit -inf, and so has every place beyond the tile's count. A row
-// that sees nothing has maximum -inf and sum 0; NaN among the visible logits makes the sum NaN.
+// A slot that a row does not see has logit -inf, and so has every place beyond the tile's count. A
+// row that sees nothing has maximum -inf and sum 0; NaN among the visible logits makes the sum NaN.
 #pragma once
 
 #include "cpu/simd.h"
@@ -32,8 +32,8 @@ struct Sight {
   int32_t limit;  // largest visible position
 };
 
-static inline Sight row_sight(const SlotTile& tile, const Extent& extent, int head_in_group, bool causal,
-                              int32_t query_position) {
+static inline Sight row_sight(const SlotTile& tile, const Extent& extent, int head_in_group,
+                              bool causal, int32_t query_position) {
   return {tile.has_mask, causal && extent.largest > query_position, int32_t{1} << head_in_group,
           query_position};
 }
@@ -79,15 +79,17 @@ static inline float finite_pivot(float maximum) {
   return maximum == kNegativeInfinity ? 0.0f : maximum;
 }
 
-// One step of the running softmax: x becomes exp(x - m) for the new maximum m, l grows by their sum, and
-// the factor by which what was summed under the old maximum must shrink is returned. Not canonical.
+// One step of the running softmax: x becomes exp(x - m) for the new maximum m, l grows by their
+// sum, and the factor by which what was summed under the old maximum must shrink is returned. Not
+// canonical.
 static inline float advance_row(float* x, float* m, float* l) {
   const float tile_max = row_max(x);
   const float maximum = tile_max > *m ? tile_max : *m;
   const float pivot = finite_pivot(maximum);
   float change[kWidth] = {*m - pivot};
   store(change, exp_fast(load(change)));
-  for (int i = 0; i < kTileSlots; i += kWidth) store(x + i, exp_fast(sub(load(x + i), splat(pivot))));
+  for (int i = 0; i < kTileSlots; i += kWidth)
+    store(x + i, exp_fast(sub(load(x + i), splat(pivot))));
   *l = *l * change[0] + sum_64(x);
   *m = maximum;
   return change[0];

@@ -1,5 +1,5 @@
-// The canonical arithmetic of window_scores on one tile of 64 slots; slots are the vector lanes, so every
-// sum over head_dim or queries is one sequential chain per lane, as core/canonical.h asks.
+// The canonical arithmetic of window_scores on one tile of 64 slots; slots are the vector lanes, so
+// every sum over head_dim or queries is one sequential chain per lane, as core/canonical.h asks.
 #include "cpu/window_task.h"
 
 #include "cpu/isa/matmul.h"
@@ -79,8 +79,8 @@ void logits_of(const WindowTask& task) {
   read_tile(task.source, task.tile, &tile);
   const Extent extent = position_extent(tile);
   load_keys_transposed<Element>(tile, params.rope, params.head_dim, dim, staging, keys);
-  multiply_rows<true>(task.queries, dim, keys, kTileSlots, task.padded_rows, params.head_dim, kTileSlots,
-                      nullptr, task.logits, kTileSlots);
+  multiply_rows<true>(task.queries, dim, keys, kTileSlots, task.padded_rows, params.head_dim,
+                      kTileSlots, nullptr, task.logits, kTileSlots);
   int nonfinite = 0;
   const int rows = params.group * task.n_queries;
   for (int r = 0; r < rows; ++r) {
@@ -104,13 +104,17 @@ void window_queries(const WindowTask& task) {
 
 void window_logits(const WindowTask& task) {
   switch (task.params->dtype) {
-    case SKV_F16: return logits_of<F16>(task);
-    case SKV_BF16: return logits_of<Bf16>(task);
-    default: return logits_of<float>(task);
+    case SKV_F16:
+      return logits_of<F16>(task);
+    case SKV_BF16:
+      return logits_of<Bf16>(task);
+    default:
+      return logits_of<float>(task);
   }
 }
 
-void window_merge(const float* block_max, const float* block_sum, int blocks, int64_t stride, RowSoftmax* out) {
+void window_merge(const float* block_max, const float* block_sum, int blocks, int64_t stride,
+                  RowSoftmax* out) {
   float maximum = kNegativeInfinity;
   for (int b = 0; b < blocks; ++b) {
     maximum = block_max[b * stride] > maximum ? block_max[b * stride] : maximum;
@@ -133,7 +137,8 @@ void window_columns(const ColumnTask& task) {
   float* const outputs[3] = {task.sum, task.sum_sq, task.max};
   for (int o = 0; o < 3; ++o) {
     for (int i = 0; i < kTileSlots; ++i) {
-      buffer[o][i] = task.is_first || outputs[o] == nullptr || i >= task.count ? 0.0f : outputs[o][i];
+      buffer[o][i] =
+          task.is_first || outputs[o] == nullptr || i >= task.count ? 0.0f : outputs[o][i];
     }
   }
   Vec minus_p_ln_p = zero();
@@ -162,6 +167,7 @@ void window_columns(const ColumnTask& task) {
   if (task.entropy != nullptr) *task.entropy = halving_sum(minus_p_ln_p);
 }
 
-extern const WindowKernels window_kernels = {window_queries, window_logits, window_merge, window_columns};
+extern const WindowKernels window_kernels = {window_queries, window_logits, window_merge,
+                                             window_columns};
 
 }  // namespace spindlekv::cpu::SKV_ISA
