@@ -12,11 +12,15 @@ export function largestRemainder(shares: readonly number[], total: number, cap: 
   const sum = shares.reduce((a, b) => a + b, 0);
   const scale = sum > 0 ? total / sum : 0;
   const exact = shares.map((share) => Math.min(cap, share * scale));
-  // The epsilon keeps a share that is an integer up to rounding at that integer.
-  const result = exact.map((value) => Math.floor(value + 1e-9));
+  // Rounding noise of the shares decides nothing: neither whether one is an integer, nor between equal remainders.
+  const noise = 1e-9;
+  const result = exact.map((value) => Math.floor(value + noise));
   let left = wanted - result.reduce((a, b) => a + b, 0);
   const order = exact
-    .map((value, index) => ({ index, remainder: value - Math.floor(value + 1e-9) }))
+    .map((value, index) => ({
+      index,
+      remainder: Math.round((value - (result[index] as number)) / noise),
+    }))
     .sort((a, b) => b.remainder - a.remainder || a.index - b.index)
     .map((entry) => entry.index);
   while (left !== 0) {
