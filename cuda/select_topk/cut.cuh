@@ -169,7 +169,8 @@ __device__ __forceinline__ int find_tie_end(const Competing& slots, const Select
   if (cut.ties == 0) return 0;
   if (cut.left_ties == 0) return INT32_MAX;
   int seen = 0;
-  for (int64_t chunk = slots.first; seen < cut.ties; chunk += SelectTraits::kThreads * kItems) {
+  for (int64_t chunk = slots.first; seen < cut.ties && chunk < slots.last;
+       chunk += SelectTraits::kThreads * kItems) {
     const int64_t first = chunk + static_cast<int64_t>(threadIdx.x) * kItems;
     int equal = 0;
 #pragma unroll
