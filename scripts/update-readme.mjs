@@ -49,6 +49,9 @@ function methodsBlock() {
 
 const kProtocols = ["hidden", "visible"];
 
+/** Two decimals, without a sign on zero. */
+const short = (value) => value.toFixed(2).replace(/^-(0\.00)$/, "$1");
+
 /** "hidden / visible" of one method and keep value; "-" where it did not run. */
 function pair(rows, method, keep, show) {
   const cells = kProtocols.map((protocol) => {
@@ -60,15 +63,23 @@ function pair(rows, method, keep, show) {
   return cells.join(" / ");
 }
 
+/** A difference that does not show in two decimals is none. */
+const kLeastDifference = 0.005;
+
 /** Where the subject is ahead of and behind each other method, by the intervals of paired differences. */
 function comparisonLines(comparisons) {
   const baselines = [...new Set(comparisons.map(({ baseline }) => baseline))];
   const places = (list) =>
     list.map(({ protocol, keep }) => `${keep} ${protocol}`).join(", ") || "nowhere";
+  const isSeen = ({ value }) => Math.abs(value) >= kLeastDifference;
   return baselines.map((baseline) => {
     const own = comparisons.filter((each) => each.baseline === baseline);
-    const ahead = own.filter(({ logProbability }) => logProbability.low > 0);
-    const behind = own.filter(({ logProbability }) => logProbability.high < 0);
+    const ahead = own.filter(
+      ({ logProbability }) => logProbability.low > 0 && isSeen(logProbability),
+    );
+    const behind = own.filter(
+      ({ logProbability }) => logProbability.high < 0 && isSeen(logProbability),
+    );
     const even = own.length - ahead.length - behind.length;
     return [`\`${baseline}\``, places(ahead), places(behind), `${even} of ${own.length}`];
   });
@@ -93,7 +104,7 @@ function demoBlock() {
   });
   const cell = (method, keep) =>
     pair(rows, method, keep, (row) => {
-      return `${row.recall.value.toFixed(2)} (${row.logProbability.value.toFixed(2)})`;
+      return `${short(row.recall.value)} (${short(row.logProbability.value)})`;
     });
   const body = targeted.map((method) => [
     `\`${method}\``,
@@ -108,9 +119,9 @@ function demoBlock() {
     ...(subject === undefined
       ? []
       : [
-          `\`${subject}\` against each (log-probability, 95 % interval of the paired difference leaves out 0):`,
+          `\`${subject}\` against each, where the log-probability differs by ${kLeastDifference} or more and the 95 % interval of the paired difference leaves out 0:`,
           table(
-            ["against", "ahead at keep", "behind at keep", "undecided"],
+            ["against", "ahead at keep", "behind at keep", "neither"],
             comparisonLines(comparisons),
           ),
         ]),
