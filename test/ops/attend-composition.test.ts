@@ -51,7 +51,7 @@ const cuts = matrix<Cut>(
     T: [65, 130, large(1025)],
     Tq: [1, 6],
   },
-  { seed: 41, allow: ({ size, T }) => T / size <= 200 },
+  { seed: 41, allow: ({ size, T }) => T / size <= 70 },
 );
 
 describeOp("the result does not depend on how the slots are cut into runs", (backend, device) => {

@@ -62,7 +62,7 @@ const decode = matrix<Shape>(
     Hkv: [1, 2],
     codec: ["raw", "codebook", "mixed"],
   },
-  { seed: 21, allow: (s) => work(s) <= 6e6, isLarge: (s) => work(s) > 150_000 },
+  { seed: 21, allow: (s) => work(s) <= 2.2e6, isLarge: (s) => work(s) > 150_000 },
 );
 
 const prefill = matrix<Shape>(

@@ -39,7 +39,7 @@ const windows = matrix<Window>(
     layout: ["contiguous", "padded", "sliced"],
     pattern: ["normal", "equal", "ties", "subnormal", "outlier"],
   },
-  { seed: 71, allow: (c) => work(c) <= 3e6, isLarge: (c) => work(c) > 250_000 },
+  { seed: 71, allow: (c) => work(c) <= 1.1e6, isLarge: (c) => work(c) > 250_000 },
 );
 
 function queryOver(random: Prng, heads: readonly HeadValues[], c: Window): QueryValues {
