@@ -1,9 +1,12 @@
 // Cases as data. A matrix is a record of axes; a case is one value of each, printable as its id and
-// replayable from it: SPINDLEKV_CASE="<id>" runs that case alone, SPINDLEKV_FULL=1 the full product.
+// replayable from it: SPINDLEKV_CASE="<id>" runs that case alone, SPINDLEKV_FULL=1 the full product (thinned
+// where it has millions).
 // By default every pair of values of two axes meets in at least one case (pairwise).
 import { Prng } from "./prng.ts";
 
 const LARGE = Symbol("large");
+// Of a full run, per matrix: larger products are thinned evenly.
+const MOST_CASES = 20_000;
 
 /** A value that only the fast backends run: the SIMT host needs tens of nanoseconds a fiber switch. */
 export interface Large<T> {
@@ -51,12 +54,30 @@ export function prngOf(id: string): Prng {
   return new Prng(hash >>> 0);
 }
 
-function product<A>(axes: { [K in keyof A]: readonly A[K][] }): A[] {
-  let rows: Partial<A>[] = [{}];
-  for (const name of Object.keys(axes) as (keyof A)[]) {
-    rows = rows.flatMap((row) => axes[name].map((value) => ({ ...row, [name]: value })));
+/** Every `step`-th combination of the product, one at a time: products of ten axes have millions. */
+export function* product<A extends object>(
+  axes: { [K in keyof A]: readonly A[K][] },
+  step = 1,
+): Generator<A> {
+  const names = Object.keys(axes) as (keyof A)[];
+  const total = names.reduce((count, name) => count * axes[name].length, 1);
+  for (let index = 0; index < total; index += step) {
+    const values: Partial<A> = {};
+    let rest = index;
+    for (const name of names) {
+      values[name] = axes[name][rest % axes[name].length];
+      rest = Math.floor(rest / axes[name].length);
+    }
+    yield values as A;
   }
-  return rows as A[];
+}
+
+/** Step that thins a product to about MOST_CASES; odd, so that it walks through the values of even axes too. */
+function thinning<A extends object>(axes: { [K in keyof A]: readonly A[K][] }): number {
+  const sizes = (Object.values(axes) as unknown[][]).map((values) => values.length);
+  let step = Math.max(1, Math.ceil(sizes.reduce((a, b) => a * b, 1) / MOST_CASES));
+  while (step > 1 && sizes.some((size) => size > 1 && step % size === 0)) step += 1;
+  return step;
 }
 
 /**
@@ -126,13 +147,18 @@ export function matrix<A extends object>(axes: Axes<A>, options: MatrixOptions<A
         );
       }
       const isAllowed = (values: A) => allow(values) && !(isSlow && options.isLarge?.(values));
+      const named = (values: A) => ({ ...values, seed, id: caseId(seed, values) });
       const wanted = process.env.SPINDLEKV_CASE;
-      const isFull = process.env.SPINDLEKV_FULL === "1" || wanted !== undefined;
-      const rows = isFull
-        ? product<A>(usable).filter(isAllowed)
-        : pairwise<A>(usable, seed, isAllowed);
-      const cases = rows.map((values) => ({ ...values, seed, id: caseId(seed, values) }));
-      return wanted === undefined ? cases : cases.filter((c) => c.id === wanted);
+      if (wanted !== undefined) {
+        if (!wanted.startsWith(`seed=${seed} `)) return [];
+        for (const values of product<A>(usable)) {
+          if (caseId(seed, values) === wanted) return [named(values)];
+        }
+        return [];
+      }
+      if (process.env.SPINDLEKV_FULL !== "1")
+        return pairwise<A>(usable, seed, isAllowed).map(named);
+      return [...product<A>(usable, thinning<A>(usable))].filter(isAllowed).map(named);
     },
   };
 }

@@ -1,7 +1,7 @@
 // The harness checked by itself: a comparator or a case generator that lets something through would make every
 // other test worthless.
 import { describe, expect, it } from "vitest";
-import { caseId, large, matrix, pairwise, prngOf } from "./cases.ts";
+import { caseId, large, matrix, pairwise, prngOf, product } from "./cases.ts";
 import { compareExact, compareWithin } from "./compare.ts";
 import { LAYOUTS, stridesOf } from "./layouts.ts";
 import { Prng } from "./prng.ts";
@@ -60,6 +60,10 @@ describe("cases", () => {
     expect(some.casesFor("simt").map(({ T, D }) => [T, D])).toEqual([[1, 8]]);
     expect(some.casesFor("cpu").some(({ T }) => T === 4097)).toBe(true);
     expect(some.casesFor("cpu").every(({ T, D }) => T > 1 || D === 8)).toBe(true);
+  });
+  it("the full product has every combination once", () => {
+    const rows = [...product({ a: [1, 2, 3], b: ["x", "y"] })].map(({ a, b }) => `${a}${b}`);
+    expect(rows.sort()).toEqual(["1x", "1y", "2x", "2y", "3x", "3y"]);
   });
   it("an id is readable and gives the numbers", () => {
     const id = caseId(7, { Hkv: 3, T: 97, dtype: "bf16", values: "ties", causal: false });
