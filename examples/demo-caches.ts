@@ -19,6 +19,8 @@ import type { DemoDevice } from "./demo-options.ts";
 export interface TrialCaches {
   /** The device in words. */
   readonly device: string;
+  /** Why it is not a CUDA device, where one was looked for. */
+  readonly cudaUnavailable: string | undefined;
   readonly open: () => TrialCache;
   readonly dispose: () => void;
 }
@@ -45,15 +47,15 @@ export async function openTrialCaches(name: DemoDevice, config: LlamaConfig): Pr
     });
   return {
     device: describe(device),
+    cudaUnavailable: device.info().cudaUnavailable,
     open: () => trialCache(open()),
     dispose: () => device.dispose(),
   };
 }
 
 function describe(device: Device): string {
-  const { name, threads, cudaUnavailable } = device.info();
-  const words = `${device.name} (${name}, ${threads} threads)`;
-  return cudaUnavailable === undefined ? words : `${words}; without CUDA: ${cudaUnavailable}`;
+  const { name, threads } = device.info();
+  return `${device.name} (${name}, ${threads} threads)`;
 }
 
 function trialCache(cache: KVCache): TrialCache {

@@ -41,6 +41,10 @@ try {
     `${prompts.length} questions, ${meanLength} tokens of context each, on ${caches.device}\n`,
   );
 
+  if (caches.cudaUnavailable !== undefined) {
+    process.stderr.write(`without CUDA: ${caches.cudaUnavailable}\n`);
+  }
+
   const trials = await runTrials({
     model,
     prompts,

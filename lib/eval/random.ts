@@ -5,6 +5,8 @@
  * 47(4)), its 128 bits of state filled from the seed by SplitMix32 (the 32-bit finaliser of MurmurHash3
  * over a Weyl sequence). 32-bit integer arithmetic only, so every machine gives the same numbers.
  */
+import { spindleError } from "../errors.js";
+
 export class Random {
   private a: number;
   private b: number;
@@ -14,7 +16,11 @@ export class Random {
   /** @param seed any safe integer; its low 32 bits and the rest both count */
   constructor(seed: number) {
     if (!Number.isSafeInteger(seed)) {
-      throw new Error(`Random: expected a safe integer for seed, got ${seed}`);
+      throw spindleError(
+        "ERR_SPINDLEKV_ARGUMENT",
+        "Random",
+        `Random: expected a safe integer for seed, got ${seed}`,
+      );
     }
     const high = Math.floor(seed / 2 ** 32);
     let weyl = (seed ^ Math.imul(high, 0x85ebca6b)) >>> 0;

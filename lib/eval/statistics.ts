@@ -3,6 +3,7 @@
  * Everything is deterministic; resampling takes a seed.
  */
 import { Random } from "./random.js";
+import { spindleError } from "../errors.js";
 
 /** An estimate and the interval it lies in. */
 export interface Estimate {
@@ -47,7 +48,11 @@ export function quantile(values: readonly number[], fraction: number): number {
  */
 export function wilson(successes: number, trials: number): Estimate {
   if (!(trials > 0 && successes >= 0 && successes <= trials)) {
-    throw new Error(`wilson: expected 0 to ${trials} successes of some trials, got ${successes}`);
+    throw spindleError(
+      "ERR_SPINDLEKV_ARGUMENT",
+      "wilson",
+      `wilson: expected 0 to ${trials} successes of some trials, got ${successes}`,
+    );
   }
   const p = successes / trials;
   const z2 = kNormal95 ** 2 / trials;
@@ -73,7 +78,12 @@ export interface BootstrapOptions {
  */
 export function bootstrapMean(values: readonly number[], options: BootstrapOptions = {}): Estimate {
   const { seed = 1, resamples = 4000 } = options;
-  if (values.length === 0) throw new Error("bootstrapMean: expected at least one value, got none");
+  if (values.length === 0)
+    throw spindleError(
+      "ERR_SPINDLEKV_ARGUMENT",
+      "bootstrapMean",
+      "bootstrapMean: expected at least one value, got none",
+    );
   const random = new Random(seed);
   const means = Array.from({ length: resamples }, () => {
     let sum = 0;
@@ -96,7 +106,11 @@ export function pairedDifference(
   options: BootstrapOptions = {},
 ): Estimate {
   if (ours.length !== theirs.length) {
-    throw new Error(`pairedDifference: expected ${ours.length} partners, got ${theirs.length}`);
+    throw spindleError(
+      "ERR_SPINDLEKV_ARGUMENT",
+      "pairedDifference",
+      `pairedDifference: expected ${ours.length} partners, got ${theirs.length}`,
+    );
   }
   return bootstrapMean(
     ours.map((value, i) => value - theirs[i]),

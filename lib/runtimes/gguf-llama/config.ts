@@ -3,6 +3,7 @@
  * cannot do (other architectures, RoPE scaling, partial rotation) is refused here, before any work.
  */
 import type { GgufFile } from "./gguf.js";
+import { fileError } from "./failures.js";
 
 /** Everything a cache or a forward pass has to know of the model. */
 export interface LlamaConfig {
@@ -24,12 +25,12 @@ export interface LlamaConfig {
 export function configFromGguf(file: GgufFile): LlamaConfig {
   const architecture = file.metadata.get("general.architecture");
   if (architecture !== "llama") {
-    throw new Error(`gguf-llama: expected general.architecture "llama", got "${architecture}"`);
+    throw fileError(`gguf-llama: expected general.architecture "llama", got "${architecture}"`);
   }
   const read = (key: string, fallback?: number): number => {
     const value = file.metadata.get(`llama.${key}`) ?? fallback;
     if (typeof value !== "number" || !(value > 0)) {
-      throw new Error(`gguf-llama: expected a positive number for llama.${key}, got ${value}`);
+      throw fileError(`gguf-llama: expected a positive number for llama.${key}, got ${value}`);
     }
     return value;
   };
@@ -40,24 +41,24 @@ export function configFromGguf(file: GgufFile): LlamaConfig {
   const valueDim = read("attention.value_length", headDim);
   const rotated = read("rope.dimension_count", headDim);
   if (queryHeads % kvHeads !== 0) {
-    throw new Error(
+    throw fileError(
       `gguf-llama: expected the query heads to be a multiple of ${kvHeads} key-value heads, got ${queryHeads}`,
     );
   }
   if (valueDim !== headDim || rotated !== headDim) {
-    throw new Error(
+    throw fileError(
       `gguf-llama: expected keys, values and rotation of one size, got ${headDim}, ${valueDim}, ${rotated}`,
     );
   }
   const scaling = file.metadata.get("llama.rope.scaling.type") ?? "none";
   if (scaling !== "none" || file.tensors.has("rope_freqs.weight")) {
-    throw new Error(
+    throw fileError(
       `gguf-llama: expected unscaled RoPE, got scaling "${scaling}" or rope_freqs.weight`,
     );
   }
   const embedding = file.tensors.get("token_embd.weight");
   if (embedding === undefined || embedding.shape[0] !== width) {
-    throw new Error(`gguf-llama: expected token_embd.weight with rows of ${width}`);
+    throw fileError(`gguf-llama: expected token_embd.weight with rows of ${width}`);
   }
   return {
     layers: read("block_count"),

@@ -9,6 +9,7 @@
  * docs/decisions/0002-gguf-reader.md.
  */
 import { readFile } from "node:fs/promises";
+import { fileError } from "./failures.js";
 
 /** A metadata value; 64-bit integers beyond 2^53 stay bigint. */
 export type GgufValue = string | number | bigint | boolean | readonly GgufValue[];
@@ -53,18 +54,18 @@ export async function readGguf(path: string): Promise<GgufFile> {
 export function parseGguf(bytes: Uint8Array, label = "gguf"): GgufFile {
   const cursor = new Cursor(bytes, label);
   if (cursor.bytes(4, "magic").join() !== "71,71,85,70") {
-    throw new Error(`${label}: expected the magic bytes "GGUF" at offset 0, got something else`);
+    throw fileError(`${label}: expected the magic bytes "GGUF" at offset 0, got something else`);
   }
   const version = cursor.u32("version");
   if (version !== 2 && version !== 3) {
-    throw new Error(`${label}: expected GGUF version 2 or 3, got ${version}`);
+    throw fileError(`${label}: expected GGUF version 2 or 3, got ${version}`);
   }
   const tensorCount = cursor.count("tensor count", 24); // name length, one extent, type, offset
   const pairCount = cursor.count("metadata count", 13); // key length, type, one byte of value
   const metadata = new Map<string, GgufValue>();
   for (let i = 0; i < pairCount; i++) {
     const key = cursor.string(`metadata key ${i}`);
-    if (metadata.has(key)) throw new Error(`${label}: metadata key "${key}" occurs twice`);
+    if (metadata.has(key)) throw fileError(`${label}: metadata key "${key}" occurs twice`);
     metadata.set(key, cursor.value(cursor.u32(`type of "${key}"`), `value of "${key}"`, 0));
   }
 
@@ -73,7 +74,7 @@ export function parseGguf(bytes: Uint8Array, label = "gguf"): GgufFile {
     const name = cursor.string(`name of tensor ${i}`);
     const rank = cursor.u32(`rank of "${name}"`);
     if (rank < 1 || rank > kMaxDimensions) {
-      throw new Error(
+      throw fileError(
         `${label}: expected 1 to ${kMaxDimensions} extents for "${name}", got ${rank}`,
       );
     }
@@ -84,7 +85,7 @@ export function parseGguf(bytes: Uint8Array, label = "gguf"): GgufFile {
 
   const alignment = metadata.get("general.alignment") ?? kDefaultAlignment;
   if (typeof alignment !== "number" || alignment < 1 || alignment % 8 !== 0) {
-    throw new Error(`${label}: expected general.alignment to be a multiple of 8, got ${alignment}`);
+    throw fileError(`${label}: expected general.alignment to be a multiple of 8, got ${alignment}`);
   }
   const dataStart = Math.ceil(cursor.offset / alignment) * alignment;
   const tensors = new Map<string, GgufTensorInfo>();
@@ -93,21 +94,21 @@ export function parseGguf(bytes: Uint8Array, label = "gguf"): GgufFile {
     const sizeBytes = shape.reduce((product, extent) => product * extent, known?.bytes ?? 0);
     const byteOffset = dataStart + offset;
     if (offset % alignment !== 0) {
-      throw new Error(`${label}: expected "${name}" at a multiple of ${alignment}, got ${offset}`);
+      throw fileError(`${label}: expected "${name}" at a multiple of ${alignment}, got ${offset}`);
     }
     if (byteOffset + sizeBytes > bytes.byteLength) {
-      throw new Error(
+      throw fileError(
         `${label}: expected ${sizeBytes} bytes for tensor "${name}" at offset ${byteOffset}, ` +
           `got a file of ${bytes.byteLength} bytes (truncated or corrupt)`,
       );
     }
-    if (tensors.has(name)) throw new Error(`${label}: tensor "${name}" occurs twice`);
+    if (tensors.has(name)) throw fileError(`${label}: tensor "${name}" occurs twice`);
     tensors.set(name, { name, shape, type: known?.type ?? `ggml type ${typeId}`, byteOffset });
   }
 
   const readTensor = (name: string): Float32Array => {
     const info = tensors.get(name);
-    if (info === undefined) throw new Error(`${label}: there is no tensor "${name}"`);
+    if (info === undefined) throw fileError(`${label}: there is no tensor "${name}"`);
     const elements = info.shape.reduce((product, extent) => product * extent, 1);
     return decodeFloats(bytes, info, elements, label);
   };
@@ -126,7 +127,7 @@ function decodeFloats(bytes: Uint8Array, info: GgufTensorInfo, elements: number,
     const bits = new Uint32Array(out.buffer); // bf16 is the upper half of a float32
     for (let i = 0; i < elements; i++) bits[i] = view.getUint16(i * 2, true) << 16;
   } else {
-    throw new Error(`${label}: expected f32, f16 or bf16 for "${info.name}", got ${info.type}`);
+    throw fileError(`${label}: expected f32, f16 or bf16 for "${info.name}", got ${info.type}`);
   }
   return out;
 }
@@ -161,7 +162,7 @@ class Cursor {
   private take(length: number, what: string): number {
     const start = this.offset;
     if (start + length > this.data.byteLength) {
-      throw new Error(
+      throw fileError(
         `${this.label}: expected ${length} bytes for ${what} at offset ${start}, ` +
           `got ${this.data.byteLength - start} (truncated or corrupt)`,
       );
@@ -184,7 +185,7 @@ class Cursor {
     const start = this.take(8, what);
     const wide = this.view.getBigUint64(start, true);
     if (wide > BigInt(Number.MAX_SAFE_INTEGER)) {
-      throw new Error(`${this.label}: expected ${what} below 2^53 at offset ${start}, got ${wide}`);
+      throw fileError(`${this.label}: expected ${what} below 2^53 at offset ${start}, got ${wide}`);
     }
     return Number(wide);
   }
@@ -194,7 +195,7 @@ class Cursor {
     const start = this.offset;
     const count = this.size(what);
     if (count * minBytes > this.data.byteLength - start) {
-      throw new Error(
+      throw fileError(
         `${this.label}: expected a ${what} that fits the file at offset ${start}, got ${count} ` +
           "(truncated or corrupt)",
       );
@@ -207,7 +208,7 @@ class Cursor {
     try {
       return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(raw);
     } catch (cause) {
-      throw new Error(`${this.label}: expected UTF-8 for ${what}, got other bytes`, { cause });
+      throw fileError(`${this.label}: expected UTF-8 for ${what}, got other bytes`, { cause });
     }
   }
 
@@ -242,7 +243,7 @@ class Cursor {
       case 12:
         return view.getFloat64(this.take(8, what), true);
       default:
-        throw new Error(
+        throw fileError(
           `${this.label}: expected a type number of 0 to 12 for ${what}, got ${type}`,
         );
     }
@@ -250,7 +251,7 @@ class Cursor {
 
   private array(what: string, depth: number): GgufValue[] {
     if (depth >= kMaxArrayDepth) {
-      throw new Error(`${this.label}: expected at most ${kMaxArrayDepth} nested arrays in ${what}`);
+      throw fileError(`${this.label}: expected at most ${kMaxArrayDepth} nested arrays in ${what}`);
     }
     const type = this.u32(`element type of ${what}`);
     const length = this.count(`length of ${what}`, 1);

@@ -14,6 +14,7 @@ import {
   kTileTokens,
   type TileKernels,
 } from "./wasm-tile.js";
+import { callError } from "./failures.js";
 
 const kPageBytes = 65_536;
 
@@ -30,7 +31,7 @@ export class LinearStore {
   /** Packs a weight. @param weight `[outputs, inputs]`, read once and not kept */
   add(weight: Float32Array, outputs: number, inputs: number): Linear {
     if (weight.length !== outputs * inputs) {
-      throw new Error(
+      throw callError(
         `linear: expected ${outputs} x ${inputs} elements for weight, got ${weight.length}`,
       );
     }
@@ -124,7 +125,7 @@ export class Linear {
   forward(x: Float32Array, tokens: number, out: Float32Array): void {
     const { inputs, outputs } = this;
     if (x.length < tokens * inputs || out.length < tokens * outputs) {
-      throw new Error(
+      throw callError(
         `linear: expected ${tokens} rows of ${inputs} and ${outputs}, ` +
           `got ${x.length} and ${out.length} elements`,
       );

@@ -10,6 +10,7 @@ import type { AttentionCache, AttentionLayer } from "./cache-port.js";
 import { configFromGguf, type LlamaConfig } from "./config.js";
 import type { GgufFile } from "./gguf.js";
 import { type Linear, LinearStore } from "./linear.js";
+import { callError } from "./failures.js";
 
 /** Prompt tokens that go through a layer together: bounds the buffers; speed is flat from 64 to 2048. */
 const kChunkTokens = 256;
@@ -48,7 +49,7 @@ export class LlamaModel {
       used.add(name);
       const data = file.readTensor(name);
       if (data.length !== elements) {
-        throw new Error(
+        throw callError(
           `gguf-llama: expected ${elements} elements for ${name}, got ${data.length}`,
         );
       }
@@ -77,7 +78,7 @@ export class LlamaModel {
     // A tensor nobody read (a bias, an expert) would mean wrong answers without a word.
     const unread = [...file.tensors.keys()].filter((name) => !used.has(name));
     if (unread.length > 0) {
-      throw new Error(
+      throw callError(
         `gguf-llama: expected a plain Llama model, got the tensors ${unread.join(", ")}`,
       );
     }
@@ -96,13 +97,13 @@ export class LlamaModel {
     options: ForwardOptions,
   ): Promise<Float32Array> {
     const { layers, width, vocabulary } = this.config;
-    if (tokens.length === 0) throw new Error("forward: expected at least one token, got none");
+    if (tokens.length === 0) throw callError("forward: expected at least one token, got none");
     if (cache.layers.length !== layers) {
-      throw new Error(`forward: expected a cache of ${layers} layers, got ${cache.layers.length}`);
+      throw callError(`forward: expected a cache of ${layers} layers, got ${cache.layers.length}`);
     }
     for (const token of tokens) {
       if (token < 0 || token >= vocabulary) {
-        throw new Error(`forward: expected tokens of 0 to ${vocabulary - 1}, got ${token}`);
+        throw callError(`forward: expected tokens of 0 to ${vocabulary - 1}, got ${token}`);
       }
     }
     const wantsAll = options.logits === "all";

@@ -9,6 +9,7 @@
  * Differs from llama.cpp: `\s` is JavaScript's, which counts U+FEFF as a space and U+0085 not.
  */
 import type { GgufFile, GgufValue } from "./gguf.js";
+import { callError, fileError } from "./failures.js";
 
 /** The cutting rule of the "qwen2" pre-tokenizer; Node 20 has no (?i:), so cases are written out. */
 const qwen2Pieces =
@@ -48,14 +49,14 @@ export class Tokenizer {
     });
     for (const character of byteToCharacter) {
       if (!this.ids.has(character)) {
-        throw new Error(
+        throw fileError(
           `tokenizer: expected a token for each of the 256 bytes, got none for "${character}"`,
         );
       }
     }
     merges.forEach((merge, rank) => {
       if (!this.ids.has(merge.replace(" ", ""))) {
-        throw new Error(`tokenizer: expected a token for the merge "${merge}", got none`);
+        throw fileError(`tokenizer: expected a token for the merge "${merge}", got none`);
       }
       this.ranks.set(merge, rank);
     });
@@ -81,7 +82,7 @@ export class Tokenizer {
   bytesOf(id: number): Uint8Array {
     const bytes = this.texts[id];
     if (bytes === undefined) {
-      throw new Error(`tokenizer: expected a token id of 0 to ${this.size - 1}, got ${id}`);
+      throw callError(`tokenizer: expected a token id of 0 to ${this.size - 1}, got ${id}`);
     }
     return bytes;
   }
@@ -120,7 +121,7 @@ export function tokenizerFromGguf(file: GgufFile): Tokenizer {
   const model = get("model");
   const pre = get("pre");
   if (model !== "gpt2" || pre !== "qwen2") {
-    throw new Error(
+    throw fileError(
       `tokenizer: expected model "gpt2" with pre-tokenizer "qwen2", got "${model}" with "${pre}"`,
     );
   }
@@ -135,7 +136,7 @@ export function tokenizerFromGguf(file: GgufFile): Tokenizer {
   const bos = get("bos_token_id");
   const wantsBos = get("add_bos_token") === true;
   if (wantsBos && (typeof bos !== "number" || bos >= tokens.length)) {
-    throw new Error(`tokenizer: expected bos_token_id below ${tokens.length}, got ${bos}`);
+    throw fileError(`tokenizer: expected bos_token_id below ${tokens.length}, got ${bos}`);
   }
   return new Tokenizer({
     tokens,
@@ -147,7 +148,7 @@ export function tokenizerFromGguf(file: GgufFile): Tokenizer {
 
 function strings(value: GgufValue | undefined, key: string): string[] {
   if (!Array.isArray(value) || value.some((item) => typeof item !== "string")) {
-    throw new Error(`tokenizer: expected an array of strings for tokenizer.ggml.${key}`);
+    throw fileError(`tokenizer: expected an array of strings for tokenizer.ggml.${key}`);
   }
   return value as string[];
 }
@@ -170,7 +171,7 @@ const characterToByte = new Map(byteToCharacter.map((character, byte) => [charac
 function byteOf(character: string): number {
   const byte = characterToByte.get(character);
   if (byte === undefined) {
-    throw new Error(
+    throw fileError(
       `tokenizer: expected tokens in the byte alphabet, got the character "${character}"`,
     );
   }
