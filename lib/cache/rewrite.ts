@@ -13,12 +13,6 @@ export interface Thetas {
   readonly v: number;
 }
 
-/**
- * Memory that similarity graphs of one cache may take before they are built anew for every trial instead of kept.
- * A head of n slots takes n^2 / 4 bytes for K and V: 2 GiB is 32 heads of 16k slots.
- */
-const kMemoBytes = 2 * 2 ** 30;
-
 /** Bytes of the whole cache with `plan[layer]` ranked slots per row of each layer. Nothing is changed. */
 export async function plannedBytes(
   job: CompressionJob,
@@ -172,12 +166,12 @@ async function coverLayer(
   const kept = selection.counts.map((count) => count - rawRecentOf(job, codec, count));
   const total = kept.reduce((a, b) => a + b, 0);
   const stride = selection.indices.shape[1] as number;
-  const isKept = memoBytes(job) <= kMemoBytes && codec.codewords === 0;
+  const key = `${layer} ${thetas.k} ${thetas.v}`;
+  const size = graphBytes(job, layer);
+  const isKept = codec.codewords === 0 && cache.similarity.admits(key, size);
   const rows = isKept ? [] : await readLayer(job, layer);
   const graphs = isKept
-    ? await cache.similarity.get(`${layer} ${thetas.k} ${thetas.v}`, () =>
-        buildGraphs(job, layer, thetas),
-      )
+    ? await cache.similarity.get(key, size, () => buildGraphs(job, layer, thetas))
     : [];
   try {
     // Per head: labels and leaders of K and V, then all counts.
@@ -220,12 +214,10 @@ async function coverLayer(
   }
 }
 
-function memoBytes(job: CompressionJob): number {
-  const perHead = (slots: number) => 2 * slots * Math.ceil(slots / 64) * 8;
-  return job.infos.reduce(
-    (sum, info) => sum + info.heads.reduce((layer, head) => layer + perHead(head.slots), 0),
-    0,
-  );
+/** Bytes of a layer's similarity graphs: a bit a pair of slots, for K and V. */
+function graphBytes(job: CompressionJob, layer: number): number {
+  const { heads } = job.infos[layer] as StoreLayerInfo;
+  return heads.reduce((sum, { slots }) => sum + 2 * slots * Math.ceil(slots / 64) * 8, 0);
 }
 
 /** K and V rows before RoPE of every head of a layer: [k0, v0, k1, v1, ...]; the caller disposes. */

@@ -1,12 +1,19 @@
 import type { Tensor } from "../tensor.js";
 
 /**
+ * Memory that the graphs of one cache may take; what does not fit is built anew for every trial. A head of n slots
+ * takes n^2 / 4 bytes for K and V: 2 GiB is 32 heads of 16k slots.
+ */
+const kMemoBytes = 2 * 2 ** 30;
+
+/**
  * Similarity graphs of a cache's raw slots, kept while its contents stay as they are: a budget search, several
  * keep values and forks of the same contents all read the same ones.
  */
 export class SimilarityMemo {
   readonly #graphs = new Map<string, Promise<Tensor[]>>();
   #owners = 1;
+  #bytes = 0;
 
   /** Another cache with the same contents uses it too. */
   retain(): this {
@@ -28,17 +35,23 @@ export class SimilarityMemo {
       );
     }
     this.#graphs.clear();
+    this.#bytes = 0;
   }
 
   get isEmpty(): boolean {
     return this.#graphs.size === 0;
   }
 
+  /** Whether the graphs under `key` are there, or fit beside the others. */
+  admits(key: string, bytes: number): boolean {
+    return this.#graphs.has(key) || this.#bytes + bytes <= kMemoBytes;
+  }
+
   /**
    * The graphs under `key`, built by `build` if they are not there yet. A failed build is forgotten, and concerns
    * only the caller whose build it was: others who waited for it build for themselves.
    */
-  async get(key: string, build: () => Promise<Tensor[]>): Promise<Tensor[]> {
+  async get(key: string, bytes: number, build: () => Promise<Tensor[]>): Promise<Tensor[]> {
     for (;;) {
       const known = this.#graphs.get(key);
       if (known === undefined) break;
@@ -47,7 +60,10 @@ export class SimilarityMemo {
     }
     const made = build();
     this.#graphs.set(key, made);
-    made.catch(() => this.#graphs.delete(key));
+    this.#bytes += bytes;
+    made.catch(() => {
+      if (this.#graphs.delete(key)) this.#bytes -= bytes;
+    });
     return made;
   }
 }

@@ -14,8 +14,8 @@ describe("SimilarityMemo", () => {
       builds += 1;
       return graphs();
     };
-    const [a, b] = await Promise.all([memo.get("0", build), memo.get("0", build)]);
-    expect(await memo.get("0", build)).toBe(a);
+    const [a, b] = await Promise.all([memo.get("0", 16, build), memo.get("0", 16, build)]);
+    expect(await memo.get("0", 16, build)).toBe(a);
     expect(b).toBe(a);
     expect(builds).toBe(1);
     memo.release();
@@ -24,8 +24,8 @@ describe("SimilarityMemo", () => {
   it("a failed build fails its own caller alone", async () => {
     const memo = new SimilarityMemo();
     const failure = new Error("aborted");
-    const failing = memo.get("0", () => Promise.reject(failure));
-    const waiting = [memo.get("0", graphs), memo.get("0", graphs)];
+    const failing = memo.get("0", 16, () => Promise.reject(failure));
+    const waiting = [memo.get("0", 16, graphs), memo.get("0", 16, graphs)];
     await expect(failing).rejects.toBe(failure);
     const [a, b] = await Promise.all(waiting);
     expect(a).toBe(b);
@@ -33,12 +33,26 @@ describe("SimilarityMemo", () => {
     memo.release();
   });
 
+  it("takes graphs up to its size, and again what failed or was known", async () => {
+    const memo = new SimilarityMemo();
+    const half = 2 ** 30;
+    expect(memo.admits("0", 2 * half)).toBe(true);
+    expect(memo.admits("0", 2 * half + 1)).toBe(false);
+    await memo.get("0", half, graphs);
+    await expect(memo.get("1", half, () => Promise.reject(new Error("no")))).rejects.toThrow("no");
+    expect(memo.admits("1", half)).toBe(true);
+    await memo.get("1", half, graphs);
+    expect([memo.admits("0", half), memo.admits("2", 1)]).toEqual([true, false]);
+    memo.release();
+    expect(memo.admits("2", 1)).toBe(true);
+  });
+
   it("the last owner's release frees, also what is still being built", async () => {
     const memo = new SimilarityMemo();
-    const [graph] = await memo.get("0", graphs);
+    const [graph] = await memo.get("0", 16, graphs);
     let finish = (_: Tensor[]) => {};
     const late = Tensor.zeros(device, "u64", [1, 1]);
-    const pending = memo.get("1", () => new Promise<Tensor[]>((resolve) => (finish = resolve)));
+    const pending = memo.get("1", 16, () => new Promise<Tensor[]>((resolve) => (finish = resolve)));
     memo.retain();
     memo.release();
     expect(graph.disposed).toBe(false);
