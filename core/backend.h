@@ -1,4 +1,5 @@
-/* The table that a backend library (libspindlekv_cpu, _cuda, _simt) exports through spindlekv_backend(). Plain C. */
+/* The table that a backend library (libspindlekv_cpu, _cuda, _simt) exports through
+ * spindlekv_backend(). Plain C. */
 #ifndef SPINDLEKV_CORE_BACKEND_H_
 #define SPINDLEKV_CORE_BACKEND_H_
 
@@ -15,20 +16,24 @@ extern "C" {
 typedef struct SkvDevice SkvDevice;
 
 typedef struct SkvDeviceInfo {
-  char name[128];          /* "Intel(R) Xeon(R) ...", "NVIDIA H100 ...", "SIMT host" */
-  char detail[128];        /* SIMD path and threads; compute capability and driver */
-  int64_t memory_total;    /* bytes; 0 when unknown */
+  char name[128];       /* "Intel(R) Xeon(R) ...", "NVIDIA H100 ...", "SIMT host" */
+  char detail[128];     /* SIMD path and threads; compute capability and driver */
+  int64_t memory_total; /* bytes; 0 when unknown */
   int64_t memory_free;
-  int32_t threads;         /* CPU threads; SM count on CUDA */
+  int32_t threads; /* CPU threads; SM count on CUDA */
   int32_t reserved;
 } SkvDeviceInfo;
 
-typedef enum SkvCopyKind { SKV_COPY_TO_DEVICE = 0, SKV_COPY_TO_HOST = 1, SKV_COPY_ON_DEVICE = 2 } SkvCopyKind;
+typedef enum SkvCopyKind {
+  SKV_COPY_TO_DEVICE = 0,
+  SKV_COPY_TO_HOST = 1,
+  SKV_COPY_ON_DEVICE = 2
+} SkvCopyKind;
 
 typedef struct SkvBackend {
-  uint32_t abi_version; /* SKV_ABI_VERSION */
+  uint32_t abi_version;  /* SKV_ABI_VERSION */
   uint32_t struct_bytes; /* sizeof(SkvBackend) */
-  const char* name;     /* "cpu", "cuda", "simt" */
+  const char* name;      /* "cpu", "cuda", "simt" */
 
   /* Number of usable devices; an error says why there is none (no driver, too old a driver ...). */
   SkvStatus (*device_count)(int32_t* count);
@@ -40,9 +45,10 @@ typedef struct SkvBackend {
   /* Device memory, 256-byte aligned. bytes = 0 gives NULL. */
   SkvStatus (*allocate)(SkvDevice* device, size_t bytes, void** memory);
   void (*release)(SkvDevice* device, void* memory);
-  /* Ordered on the stream. Host memory of a copy may be reused when the call returns (TO_DEVICE) or after
-   * synchronize (TO_HOST). */
-  SkvStatus (*copy)(SkvDevice* device, void* dst, const void* src, size_t bytes, int32_t kind, void* stream);
+  /* Ordered on the stream. Host memory of a copy may be reused when the call returns (TO_DEVICE) or
+   * after synchronize (TO_HOST). */
+  SkvStatus (*copy)(SkvDevice* device, void* dst, const void* src, size_t bytes, int32_t kind,
+                    void* stream);
   SkvStatus (*fill)(SkvDevice* device, void* dst, int32_t byte_value, size_t bytes, void* stream);
   SkvStatus (*create_stream)(SkvDevice* device, void** stream);
   void (*destroy_stream)(SkvDevice* device, void* stream);

@@ -7,12 +7,12 @@
 //
 //   dot(a, b)      acc = 0; for d ascending: acc = fma(a[d], b[d], acc)
 //   norm(a)        sqrt(dot(a, a));  unit(a)[d] = a[d] / norm(a), and 0 when the norm is 0
-//   logit          dot(q', k') * scale + beta      (product rounded, then added; q', k' after RoPE, f32)
-//   rotate         (x, y) -> (fma(-y, s, x * c), fma(y, c, x * s))
-//   exp(x)         exp_canonical below, x <= 0
-//   softmax row    blocks of 64 consecutive slots of the head (slot index / 64):
-//                  m_b = max, l_b = halving sum of exp(logit - m_b) over the 64 (absent or masked: 0);
-//                  M = max_b m_b; L = 0; for b ascending: L = fma(l_b, exp(m_b - M), L); p = exp(logit - M) / L
+//   logit          dot(q', k') * scale + beta      (product rounded, then added; q', k' after RoPE,
+//   f32) rotate         (x, y) -> (fma(-y, s, x * c), fma(y, c, x * s)) exp(x) exp_canonical below,
+//   x <= 0 softmax row    blocks of 64 consecutive slots of the head (slot index / 64):
+//                  m_b = max, l_b = halving sum of exp(logit - m_b) over the 64 (absent or masked:
+//                  0); M = max_b m_b; L = 0; for b ascending: L = fma(l_b, exp(m_b - M), L); p =
+//                  exp(logit - M) / L
 //   column sum     for queries ascending: sum = sum + p; sum_sq = fma(p, p, sum_sq); max
 //   halving sum    n = 32, 16, 8, 4, 2, 1: x[i] = x[i] + x[i + n] for i < n
 //   mean           sum in ascending index order, then one division
@@ -48,10 +48,11 @@ SKV_HOST_DEVICE inline float bits_to_float(uint32_t bits) {
   return value;
 }
 
-// Constants of exp_canonical, for SIMD twins: x = n ln2 + r, |r| <= ln2/2, then a degree-6 Taylor-like
-// polynomial in r by Horner's rule with fma; relative error below 2e-7 on [-87.3, 0] (test/ops guards it).
+// Constants of exp_canonical, for SIMD twins: x = n ln2 + r, |r| <= ln2/2, then a degree-6
+// Taylor-like polynomial in r by Horner's rule with fma; relative error below 2e-7 on [-87.3, 0]
+// (test/ops guards it).
 inline constexpr float kLog2e = 1.44269504f;
-inline constexpr float kLn2Hi = 0.693359375f;       // exact in 9 bits, so n * kLn2Hi is exact
+inline constexpr float kLn2Hi = 0.693359375f;  // exact in 9 bits, so n * kLn2Hi is exact
 inline constexpr float kLn2Lo = -2.12194440e-4f;
 inline constexpr float kExpC6 = 1.9875691500e-4f;
 inline constexpr float kExpC5 = 1.3981999507e-3f;
@@ -93,8 +94,8 @@ SKV_HOST_DEVICE inline float halving_sum_64(float* x) {
   return x[0];
 }
 
-// Order-preserving map of float to uint32 for selection: larger score -> larger key; -0 and +0 alike;
-// every NaN lowest (key 0, below -inf).
+// Order-preserving map of float to uint32 for selection: larger score -> larger key; -0 and +0
+// alike; every NaN lowest (key 0, below -inf).
 SKV_HOST_DEVICE inline uint32_t score_key(float score) {
   if (score != score) return 0;
   if (score == 0.0f) score = 0.0f;

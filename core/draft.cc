@@ -41,8 +41,8 @@ ByteParts Draft::bytes(int32_t layer) const {
   return parts;
 }
 
-// A codebook segment with the given slots (host, ascending) of `source`: references are renumbered so that
-// codewords nobody uses any more are dropped.
+// A codebook segment with the given slots (host, ascending) of `source`: references are renumbered
+// so that codewords nobody uses any more are dropped.
 Status Draft::shrink_codebook(OpRunner& run, const Segment& source,
                               const std::vector<int32_t>& slots, bool has_mask, Segment* result) {
   const StoreConfig& config = store_->config();
@@ -52,7 +52,7 @@ Status Draft::shrink_codebook(OpRunner& run, const Segment& source,
     const void* refs;
     const void* codewords;
     int32_t count;
-    std::vector<int32_t> kept;      // old codeword of each new one
+    std::vector<int32_t> kept;       // old codeword of each new one
     std::vector<uint32_t> new_refs;  // per kept slot
   };
   Side sides[2] = {{from.k_ref, from.k, from.k_codewords, {}, {}},
@@ -102,10 +102,10 @@ Status Draft::shrink_codebook(OpRunner& run, const Segment& source,
     for (size_t c = 0; c < side.kept.size();) {
       size_t end = c + 1;
       while (end < side.kept.size() && side.kept[end] == side.kept[end - 1] + 1) ++end;
-      SKV_RETURN_IF_ERROR(run.copy(static_cast<std::byte*>(new_codewords[s]) + c * row,
-                                   static_cast<const std::byte*>(side.codewords) +
-                                       index(side.kept[c]) * row,
-                                   (end - c) * row, SKV_COPY_ON_DEVICE));
+      SKV_RETURN_IF_ERROR(
+          run.copy(static_cast<std::byte*>(new_codewords[s]) + c * row,
+                   static_cast<const std::byte*>(side.codewords) + index(side.kept[c]) * row,
+                   (end - c) * row, SKV_COPY_ON_DEVICE));
       c = end;
     }
   }
@@ -183,8 +183,8 @@ Status Draft::keep_head(OpRunner& run, const HeadSegments& source, const KeptSlo
           int32_t room = 0;
           int32_t segment_base = base;
           size_t probe = from;
-          for (const Segment* other = &segment; other != source.segments.data() + source.segments.size();
-               ++other) {
+          for (const Segment* other = &segment;
+               other != source.segments.data() + source.segments.size(); ++other) {
             if (other->shape.codec != SKV_CODEC_RAW || other->rotated != segment.rotated ||
                 (kept.masks == nullptr && other->shape.has_mask != has_mask) ||
                 other->shape.has_beta != segment.shape.has_beta) {
@@ -220,7 +220,8 @@ Status Draft::keep_head(OpRunner& run, const HeadSegments& source, const KeptSlo
 Status Draft::rotate_keys(OpRunner& run, HeadSegments* head) {
   const StoreConfig& config = store_->config();
   for (Segment& segment : head->segments) {
-    if (segment.shape.codec != SKV_CODEC_RAW || segment.rotated != 0 || segment.slots == 0) continue;
+    if (segment.shape.codec != SKV_CODEC_RAW || segment.rotated != 0 || segment.slots == 0)
+      continue;
     if (segment.extent.use_count() > 1 || segment.begin > 0) {
       Segment own;  // shared with the store or a fork: rotate a copy
       SKV_RETURN_IF_ERROR(store_->copy_segment(run, segment, &own));
@@ -264,8 +265,8 @@ Status Draft::keep(OpRunner& run, int32_t layer, const std::vector<KeptSlots>& h
     SKV_RETURN_IF_ERROR(
         keep_head(run, head(layer, h), heads[index(h)], options, &items, &result[index(h)]));
   }
-  const SkvCompactParams params{config.dtype, config.head_dim, static_cast<int32_t>(items.size()), 0,
-                                items.data()};
+  const SkvCompactParams params{config.dtype, config.head_dim, static_cast<int32_t>(items.size()),
+                                0, items.data()};
   SKV_RETURN_IF_ERROR(run.compact(params));
   if (options.rotate) {
     for (HeadSegments& head : result) SKV_RETURN_IF_ERROR(rotate_keys(run, &head));

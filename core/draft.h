@@ -1,5 +1,6 @@
-// A rewrite of a store's segments, invisible until commit: keep slots, encode raw slots by a codebook.
-// Until then the store stays as it was, whatever fails; a draft that is dropped frees what it made.
+// A rewrite of a store's segments, invisible until commit: keep slots, encode raw slots by a
+// codebook. Until then the store stays as it was, whatever fails; a draft that is dropped frees
+// what it made.
 #pragma once
 
 #include <memory>
@@ -17,8 +18,9 @@ struct KeptSlots {
 };
 
 struct KeepOptions {
-  int32_t piece_slots = 0;  // cut raw results into segments of at most this many slots (0: one segment)
-  bool rotate = false;      // store kept keys after RoPE from now on
+  int32_t piece_slots =
+      0;                // cut raw results into segments of at most this many slots (0: one segment)
+  bool rotate = false;  // store kept keys after RoPE from now on
 };
 
 struct EncodeOptions {
@@ -29,7 +31,8 @@ struct EncodeOptions {
   int32_t raw_recent = 0;     // newest slots of a head that stay raw
 };
 
-// Bytes that a head takes once encoded: a codebook segment and its raw slots behind, in whole pages.
+// Bytes that a head takes once encoded: a codebook segment and its raw slots behind, in whole
+// pages.
 size_t encoded_bytes(const PagePool& pool, int32_t dtype, int32_t head_dim,
                      const SegmentShape& codebook, int32_t raw_slots, bool raw_mask);
 

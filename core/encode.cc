@@ -1,5 +1,5 @@
-// Draft::encode: raw slots of every head of a layer become references into a codebook for keys and one for
-// values (SpindleKV, arXiv 2507.06517, section 3.3), each built from the head's own slots.
+// Draft::encode: raw slots of every head of a layer become references into a codebook for keys and
+// one for values (SpindleKV, arXiv 2507.06517, section 3.3), each built from the head's own slots.
 #include <algorithm>
 
 #include "core/draft.h"
@@ -180,7 +180,8 @@ Status Draft::encode(OpRunner& run, int32_t layer, const EncodeOptions& options)
     } else {
       target.segments.push_back(work.segment);
     }
-    // What stays raw: the newest slots, as a copy of exactly their size unless they stand alone already.
+    // What stays raw: the newest slots, as a copy of exactly their size unless they stand alone
+    // already.
     HeadSegments tail;
     tail.segments.assign(source.segments.begin() + static_cast<std::ptrdiff_t>(work.first_raw),
                          source.segments.end());
@@ -254,16 +255,18 @@ Status Draft::own_tail(OpRunner& run, HeadSegments* tail) {
   for (const Segment& segment : tail->segments) {
     const SkvRun from = run_of(segment, config.dtype, config.head_dim, 0);
     const size_t count = index(from.slots);
-    const auto row_at = [&](void* rows) { return static_cast<std::byte*>(rows) + index(done) * row; };
+    const auto row_at = [&](void* rows) {
+      return static_cast<std::byte*>(rows) + index(done) * row;
+    };
     SKV_RETURN_IF_ERROR(run.copy(row_at(to.k), from.k, count * row, SKV_COPY_ON_DEVICE));
     SKV_RETURN_IF_ERROR(run.copy(row_at(to.v), from.v, count * row, SKV_COPY_ON_DEVICE));
-    SKV_RETURN_IF_ERROR(run.copy(to.positions + done, from.positions, count * sizeof(int32_t),
-                                 SKV_COPY_ON_DEVICE));
+    SKV_RETURN_IF_ERROR(
+        run.copy(to.positions + done, from.positions, count * sizeof(int32_t), SKV_COPY_ON_DEVICE));
     if (to.mask != nullptr) {
-      SKV_RETURN_IF_ERROR(from.mask != nullptr
-                              ? run.copy(to.mask + done, from.mask, count * sizeof(uint16_t),
-                                         SKV_COPY_ON_DEVICE)
-                              : run.fill(to.mask + done, 0xff, count * sizeof(uint16_t)));
+      SKV_RETURN_IF_ERROR(
+          from.mask != nullptr
+              ? run.copy(to.mask + done, from.mask, count * sizeof(uint16_t), SKV_COPY_ON_DEVICE)
+              : run.fill(to.mask + done, 0xff, count * sizeof(uint16_t)));
     }
     done += from.slots;
   }

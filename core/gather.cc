@@ -56,8 +56,8 @@ Status Store::gather_raw(OpRunner& run, const HeadSegments& head, int32_t first_
     base += segment->slots;
     items.push_back(item);
   }
-  const SkvCompactParams params{config_.dtype, config_.head_dim, static_cast<int32_t>(items.size()), 0,
-                                items.data()};
+  const SkvCompactParams params{config_.dtype, config_.head_dim, static_cast<int32_t>(items.size()),
+                                0, items.data()};
   return run.compact(params);
 }
 

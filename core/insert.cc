@@ -1,6 +1,7 @@
-// Store::insert: the oldest raw slots behind a codebook segment join it (SpindleKV's decode, section 3.3 (f)):
-// a key or value within theta of a codeword becomes a reference to the nearest one; what matches none is
-// covered greedily and brings new codewords, as long as the codebook may grow; then the nearest one has to do.
+// Store::insert: the oldest raw slots behind a codebook segment join it (SpindleKV's decode,
+// section 3.3 (f)): a key or value within theta of a codeword becomes a reference to the nearest
+// one; what matches none is covered greedily and brings new codewords, as long as the codebook may
+// grow; then the nearest one has to do.
 #include <algorithm>
 #include <map>
 
@@ -11,11 +12,12 @@ namespace {
 
 // One side (keys or values) of one head while it is inserted.
 struct Side {
-  const void* x = nullptr;         // [count, D]
+  const void* x = nullptr;          // [count, D]
   const void* codewords = nullptr;  // [known, D]
   int32_t known = 0;
   float theta = 0.0f;
-  // device lists, one block: index, score, rows, labels, leaders, cosines, new count, then codewords and magnitudes
+  // device lists, one block: index, score, rows, labels, leaders, cosines, new count, then
+  // codewords and magnitudes
   MemoryBlock block;
   int32_t* nearest = nullptr;
   float* score = nullptr;
@@ -27,10 +29,10 @@ struct Side {
   int32_t* new_count = nullptr;
   std::byte* magnitudes = nullptr;     // [count] of every row
   std::byte* new_codewords = nullptr;  // [count, D]
-  std::byte* discarded = nullptr;      // [count, D]: codewords of the call that only makes magnitudes
-  std::vector<int32_t> refs;           // host, final
-  std::vector<float> scores;           // host, of the nearest known codewords
-  std::vector<int32_t> unmatched;      // host rows
+  std::byte* discarded = nullptr;  // [count, D]: codewords of the call that only makes magnitudes
+  std::vector<int32_t> refs;       // host, final
+  std::vector<float> scores;       // host, of the nearest known codewords
+  std::vector<int32_t> unmatched;  // host rows
   int32_t added = 0;
 };
 
@@ -38,8 +40,8 @@ size_t up_to_16(size_t bytes) { return (bytes + 15) / 16 * 16; }
 
 Status allocate_side(OpRunner& run, size_t count, size_t row, size_t element, Side* side) {
   const size_t list = up_to_16(count * sizeof(int32_t));
-  SKV_RETURN_IF_ERROR(
-      run.allocate(7 * list + 16 + up_to_16(count * element) + 2 * up_to_16(count * row), &side->block));
+  SKV_RETURN_IF_ERROR(run.allocate(
+      7 * list + 16 + up_to_16(count * element) + 2 * up_to_16(count * row), &side->block));
   std::byte* next = static_cast<std::byte*>(side->block.data());
   const auto take = [&next](size_t bytes) {
     std::byte* at = next;
@@ -63,12 +65,12 @@ Status allocate_side(OpRunner& run, size_t count, size_t row, size_t element, Si
 // Appends references to the old ones, both of the new width.
 Status write_refs(OpRunner& run, const void* old_refs, int32_t old_bytes, int32_t old_slots,
                   const std::vector<int32_t>& added, int32_t ref_bytes, void* to) {
-  std::byte* tail = static_cast<std::byte*>(to) +
-                    static_cast<size_t>(old_slots) * static_cast<size_t>(ref_bytes);
+  std::byte* tail =
+      static_cast<std::byte*>(to) + static_cast<size_t>(old_slots) * static_cast<size_t>(ref_bytes);
   const size_t old_total = static_cast<size_t>(old_slots);
   if (old_bytes == ref_bytes) {
-    SKV_RETURN_IF_ERROR(run.copy(to, old_refs, old_total * static_cast<size_t>(ref_bytes),
-                                 SKV_COPY_ON_DEVICE));
+    SKV_RETURN_IF_ERROR(
+        run.copy(to, old_refs, old_total * static_cast<size_t>(ref_bytes), SKV_COPY_ON_DEVICE));
   } else {  // 2 -> 4: the codebook outgrew 16 bits
     std::vector<uint16_t> narrow;
     SKV_RETURN_IF_ERROR(run.download(static_cast<const uint16_t*>(old_refs), old_total, &narrow));
@@ -162,14 +164,16 @@ Status Store::insert(OpRunner& run, int32_t layer_index, int32_t count,
   build.problems = measured.data();
   SKV_RETURN_IF_ERROR(run.build_codebook(build));
 
-  // Codebooks may have different room left, and the op takes one limit a call: one call for each limit.
+  // Codebooks may have different room left, and the op takes one limit a call: one call for each
+  // limit.
   std::map<int32_t, std::vector<SkvCodebookProblem>> uncovered;
   for (HeadWork& work : works) {
     if (work.count == 0) continue;
     for (Side& side : work.sides) {
       SKV_RETURN_IF_ERROR(run.download(side.nearest, index(work.count), &side.refs));
       SKV_RETURN_IF_ERROR(run.download(side.score, index(work.count), &side.scores));
-      // A row that is not a number is near to nothing; its magnitude, not its codeword, keeps it so.
+      // A row that is not a number is near to nothing; its magnitude, not its codeword, keeps it
+      // so.
       for (int32_t& ref : side.refs) ref = std::max(ref, 0);
       const int32_t room = policy.max_codewords == 0 ? 0 : policy.max_codewords - side.known;
       if (policy.max_codewords > 0 && room <= 0) continue;  // full: the nearest one has to do
@@ -240,16 +244,17 @@ Status Store::insert(OpRunner& run, int32_t layer_index, int32_t count,
           run.copy(codewords, side.codewords, index(side.known) * row, SKV_COPY_ON_DEVICE));
       SKV_RETURN_IF_ERROR(run.copy(codewords + index(side.known) * row, side.new_codewords,
                                    index(side.added) * row, SKV_COPY_ON_DEVICE));
-      SKV_RETURN_IF_ERROR(write_refs(run, s == 0 ? from.k_ref : from.v_ref, from.ref_bytes, old.slots,
-                                     side.refs, to.ref_bytes, s == 0 ? to.k_ref : to.v_ref));
+      SKV_RETURN_IF_ERROR(write_refs(run, s == 0 ? from.k_ref : from.v_ref, from.ref_bytes,
+                                     old.slots, side.refs, to.ref_bytes,
+                                     s == 0 ? to.k_ref : to.v_ref));
       std::byte* magnitudes = static_cast<std::byte*>(s == 0 ? to.k_magnitude : to.v_magnitude);
       SKV_RETURN_IF_ERROR(run.copy(magnitudes, s == 0 ? from.k_magnitude : from.v_magnitude,
                                    old_slots * element, SKV_COPY_ON_DEVICE));
       SKV_RETURN_IF_ERROR(run.copy(magnitudes + old_slots * element, side.magnitudes,
                                    fresh * element, SKV_COPY_ON_DEVICE));
     }
-    SKV_RETURN_IF_ERROR(run.copy(to.positions, from.positions, old_slots * sizeof(int32_t),
-                                 SKV_COPY_ON_DEVICE));
+    SKV_RETURN_IF_ERROR(
+        run.copy(to.positions, from.positions, old_slots * sizeof(int32_t), SKV_COPY_ON_DEVICE));
     SKV_RETURN_IF_ERROR(run.copy(to.positions + old_slots, work.source.positions,
                                  fresh * sizeof(int32_t), SKV_COPY_ON_DEVICE));
     if (to.mask != nullptr) {  // new tokens are visible to the whole group

@@ -58,8 +58,7 @@ class OpRunner {
  private:
   Status reserve(int32_t op, const char* name, const void* params) {
     size_t bytes = 0;
-    SKV_RETURN_IF_ERROR(
-        memory_->backend()->workspace_bytes(memory_->device(), op, params, &bytes));
+    SKV_RETURN_IF_ERROR(memory_->backend()->workspace_bytes(memory_->device(), op, params, &bytes));
     if (bytes <= workspace_.bytes()) return ok_status();
     return MemoryBlock::allocate(memory_, bytes + bytes / 4, &workspace_, name);
   }

@@ -69,7 +69,8 @@ void PagePool::give_back(std::byte* data, size_t bytes) {
     }
   }
   if (slab->second.used == 0) {
-    // The whole slab is free: the device gets it back at once, so that eviction is seen outside too.
+    // The whole slab is free: the device gets it back at once, so that eviction is seen outside
+    // too.
     bytes_reserved_ -= slab->second.bytes;
     memory_->release(slab->second.data, slab->second.bytes);
     slabs_.erase(slab);
@@ -96,12 +97,10 @@ void PagePool::erase_free(std::map<std::byte*, size_t>::iterator range) {
 
 PoolStats PagePool::stats() const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return PoolStats{static_cast<int64_t>(page_bytes_),
-                   static_cast<int64_t>(bytes_used_ / page_bytes_),
-                   static_cast<int64_t>(bytes_used_),
-                   static_cast<int64_t>(bytes_reserved_),
-                   static_cast<int64_t>(slabs_.size()),
-                   static_cast<int64_t>(peak_bytes_used_)};
+  return PoolStats{
+      static_cast<int64_t>(page_bytes_),   static_cast<int64_t>(bytes_used_ / page_bytes_),
+      static_cast<int64_t>(bytes_used_),   static_cast<int64_t>(bytes_reserved_),
+      static_cast<int64_t>(slabs_.size()), static_cast<int64_t>(peak_bytes_used_)};
 }
 
 }  // namespace spindlekv

@@ -1,5 +1,6 @@
-// Device memory for cached slots: extents of whole pages, cut from slabs and given back when the last
-// owner lets go. Integers and addresses only; the pool never reads or writes what it hands out.
+// Device memory for cached slots: extents of whole pages, cut from slabs and given back when the
+// last owner lets go. Integers and addresses only; the pool never reads or writes what it hands
+// out.
 #pragma once
 
 #include <cstddef>
@@ -37,7 +38,7 @@ class Extent {
 using ExtentRef = std::shared_ptr<Extent>;
 
 struct PoolStats {
-  int64_t page_bytes;      // granule of every extent
+  int64_t page_bytes;  // granule of every extent
   int64_t pages_used;
   int64_t bytes_used;      // pages_used * page_bytes
   int64_t bytes_reserved;  // slabs taken from the device
@@ -53,7 +54,9 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
 
   // Smallest number of whole pages holding `bytes`; bytes = 0 gives an empty reference.
   [[nodiscard]] Status allocate(size_t bytes, ExtentRef* extent);
-  size_t rounded(size_t bytes) const { return (bytes + page_bytes_ - 1) / page_bytes_ * page_bytes_; }
+  size_t rounded(size_t bytes) const {
+    return (bytes + page_bytes_ - 1) / page_bytes_ * page_bytes_;
+  }
   PoolStats stats() const;
   DeviceMemory& memory() const { return *memory_; }
 
@@ -73,9 +76,9 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
   const size_t page_bytes_;
   const size_t slab_bytes_;
   mutable std::mutex mutex_;
-  std::map<std::byte*, Slab> slabs_;                 // by first byte
-  std::map<std::byte*, size_t> free_by_address_;     // free ranges, never adjacent inside a slab
-  std::multimap<size_t, std::byte*> free_by_size_;   // the same ranges: best fit
+  std::map<std::byte*, Slab> slabs_;                // by first byte
+  std::map<std::byte*, size_t> free_by_address_;    // free ranges, never adjacent inside a slab
+  std::multimap<size_t, std::byte*> free_by_size_;  // the same ranges: best fit
   size_t bytes_used_ = 0;
   size_t bytes_reserved_ = 0;
   size_t peak_bytes_used_ = 0;

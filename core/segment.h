@@ -1,4 +1,5 @@
-// A segment: slots of one KV head in one extent, stored by one codec; and where its arrays lie in the extent.
+// A segment: slots of one KV head in one extent, stored by one codec; and where its arrays lie in
+// the extent.
 #pragma once
 
 #include <cstddef>
@@ -80,14 +81,14 @@ struct HeadSegments {
 
 // Bytes of a layer or cache by part. total = sum of the parts = bytes of its extents.
 struct ByteParts {
-  int64_t raw = 0;         // K and V rows
+  int64_t raw = 0;  // K and V rows
   int64_t codewords = 0;
   int64_t references = 0;
   int64_t magnitudes = 0;
   int64_t positions = 0;
   int64_t masks = 0;
   int64_t betas = 0;
-  int64_t slack = 0;       // room for appends, alignment, dropped fronts, page rounding
+  int64_t slack = 0;  // room for appends, alignment, dropped fronts, page rounding
   int64_t total = 0;
 
   void add(const Segment& segment, int32_t dtype, int32_t head_dim);

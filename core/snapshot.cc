@@ -1,4 +1,5 @@
-// Store::snapshot: everything a store holds as one byte string, so that two states can be compared bit for bit.
+// Store::snapshot: everything a store holds as one byte string, so that two states can be compared
+// bit for bit.
 #include <cstring>
 
 #include "core/store.h"
@@ -24,13 +25,15 @@ Status Store::snapshot(OpRunner& run, std::vector<uint8_t>* out) const {
   const size_t element = dtype_bytes(config_.dtype);
   for (const Layer& layer : layers_) {
     put(out, &layer.next_position, sizeof(layer.next_position));
-    const int32_t queries[] = {layer.queries.capacity, layer.queries.count, layer.queries.end_position};
+    const int32_t queries[] = {layer.queries.capacity, layer.queries.count,
+                               layer.queries.end_position};
     put(out, queries, sizeof(queries));
     for (const HeadSegments& head : layer.heads) {
       for (const Segment& segment : head.segments) {
         const SkvRun stored = run_of(segment, config_.dtype, config_.head_dim, 0);
-        const int32_t numbers[] = {stored.codec, stored.slots, stored.rotated, stored.k_codewords,
-                                   stored.v_codewords, segment.shape.capacity, segment.begin};
+        const int32_t numbers[] = {stored.codec,       stored.slots,       stored.rotated,
+                                   stored.k_codewords, stored.v_codewords, segment.shape.capacity,
+                                   segment.begin};
         put(out, numbers, sizeof(numbers));
         const size_t slots = index(stored.slots);
         const bool raw = stored.codec == SKV_CODEC_RAW;
@@ -38,16 +41,15 @@ Status Store::snapshot(OpRunner& run, std::vector<uint8_t>* out) const {
           const void* data;
           size_t bytes;
         };
-        const Part parts[] = {
-            {stored.k, (raw ? slots : index(stored.k_codewords)) * row},
-            {stored.v, (raw ? slots : index(stored.v_codewords)) * row},
-            {stored.k_ref, raw ? 0 : slots * index(stored.ref_bytes)},
-            {stored.v_ref, raw ? 0 : slots * index(stored.ref_bytes)},
-            {stored.k_magnitude, raw ? 0 : slots * element},
-            {stored.v_magnitude, raw ? 0 : slots * element},
-            {stored.positions, slots * sizeof(int32_t)},
-            {stored.mask, stored.mask == nullptr ? 0 : slots * sizeof(uint16_t)},
-            {stored.beta, stored.beta == nullptr ? 0 : slots * sizeof(float)}};
+        const Part parts[] = {{stored.k, (raw ? slots : index(stored.k_codewords)) * row},
+                              {stored.v, (raw ? slots : index(stored.v_codewords)) * row},
+                              {stored.k_ref, raw ? 0 : slots * index(stored.ref_bytes)},
+                              {stored.v_ref, raw ? 0 : slots * index(stored.ref_bytes)},
+                              {stored.k_magnitude, raw ? 0 : slots * element},
+                              {stored.v_magnitude, raw ? 0 : slots * element},
+                              {stored.positions, slots * sizeof(int32_t)},
+                              {stored.mask, stored.mask == nullptr ? 0 : slots * sizeof(uint16_t)},
+                              {stored.beta, stored.beta == nullptr ? 0 : slots * sizeof(float)}};
         for (const Part& part : parts) {
           std::vector<uint8_t> bytes;
           SKV_RETURN_IF_ERROR(

@@ -29,8 +29,8 @@ inline Status error_status(SkvCode code, const char* op, const char* format, ...
 }  // namespace spindlekv
 
 // Passes a failed Status on to the caller.
-#define SKV_RETURN_IF_ERROR(expression)                                   \
-  do {                                                                    \
-    const ::spindlekv::Status skv_status_ = (expression);                 \
-    if (!::spindlekv::is_ok(skv_status_)) return skv_status_;             \
+#define SKV_RETURN_IF_ERROR(expression)                       \
+  do {                                                        \
+    const ::spindlekv::Status skv_status_ = (expression);     \
+    if (!::spindlekv::is_ok(skv_status_)) return skv_status_; \
   } while (false)

@@ -25,14 +25,17 @@ Status SharedRopeTable::reach(OpRunner& run, int64_t positions, SkvRope* rope) {
     tables_.push_back(std::move(table));
     positions_ = rows;
   }
-  *rope = SkvRope{static_cast<const float*>(tables_.back().data()), static_cast<int32_t>(positions_),
-                  spec_.n_rot, spec_.style, 0};
+  *rope = SkvRope{static_cast<const float*>(tables_.back().data()),
+                  static_cast<int32_t>(positions_), spec_.n_rot, spec_.style, 0};
   return ok_status();
 }
 
 Store::Store(const StoreConfig& config, std::shared_ptr<PagePool> pool,
              std::shared_ptr<SharedRopeTable> rope)
-    : config_(config), pool_(std::move(pool)), rope_(std::move(rope)), layers_(index(config.layers)) {
+    : config_(config),
+      pool_(std::move(pool)),
+      rope_(std::move(rope)),
+      layers_(index(config.layers)) {
   for (Layer& layer : layers_) layer.heads.resize(index(config.kv_heads));
 }
 
@@ -80,8 +83,8 @@ Status Store::append(OpRunner& run, int32_t layer_index, const RowView& k, const
   Layer& layer = layer_at(layer_index);
   if (tokens > INT32_MAX - layer.next_position) {
     return error_status(SKV_ARGUMENT, kAppend,
-                        "expected positions below 2^31 for tokens, got %d after position %d", tokens,
-                        layer.next_position);
+                        "expected positions below 2^31 for tokens, got %d after position %d",
+                        tokens, layer.next_position);
   }
   if (tokens == 0) return ok_status();
   if (insert_.interval == 0 && trim_.recent < 0) return append_rows(run, layer, k, v, tokens, 2);
@@ -102,8 +105,8 @@ Status Store::append_with_policies(OpRunner& run, int32_t layer_index, const Row
                                    const RowView& v, int32_t tokens) {
   Layer& layer = layer_at(layer_index);
   if (trim_.recent >= 0) {
-    // Room is made for what comes, before it comes (StreamingLLM's evict_for_space): the queries of a chunk
-    // longer than `recent` still see their own chunk.
+    // Room is made for what comes, before it comes (StreamingLLM's evict_for_space): the queries of
+    // a chunk longer than `recent` still see their own chunk.
     const TrimPolicy room{trim_.sinks, std::max(0, trim_.recent - tokens)};
     SKV_RETURN_IF_ERROR(trim(run, layer_index, room));
   }
@@ -126,7 +129,7 @@ Status Store::append_rows(OpRunner& run, Layer& layer, const RowView& k, const R
   // Everything is allocated and computed aside; the segments change only at the end.
   struct Growth {
     bool replace_tail = false;
-    Segment tail;        // the open segment after filling
+    Segment tail;  // the open segment after filling
     int32_t tail_fill = 0;
     std::vector<Segment> pages;
   };
@@ -141,7 +144,8 @@ Status Store::append_rows(OpRunner& run, Layer& layer, const RowView& k, const R
       SkvAppendItem item{};
       const auto source = [&](const RowView& rows) {
         return static_cast<const std::byte*>(rows.data) +
-               static_cast<size_t>(h * rows.stride_head + done * rows.stride_token) * source_element;
+               static_cast<size_t>(h * rows.stride_head + done * rows.stride_token) *
+                   source_element;
       };
       item.k = source(k);
       item.v = source(v);
@@ -187,8 +191,8 @@ Status Store::append_rows(OpRunner& run, Layer& layer, const RowView& k, const R
   params.items = items.data();
   params.rotate = config_.rotate_keys ? 1 : 0;
   if (config_.rotate_keys) {
-    SKV_RETURN_IF_ERROR(rope_->reach(run, static_cast<int64_t>(layer.next_position) + tokens,
-                                     &params.rope));
+    SKV_RETURN_IF_ERROR(
+        rope_->reach(run, static_cast<int64_t>(layer.next_position) + tokens, &params.rope));
   }
   SKV_RETURN_IF_ERROR(run.append_kv(params));
 
@@ -307,31 +311,34 @@ Status Store::record(OpRunner& run, Layer& layer, const RowView& q, int32_t quer
     log.rows = std::make_shared<MemoryBlock>();
     SKV_RETURN_IF_ERROR(run.allocate(index(heads) * index(capacity) * row, log.rows.get()));
   }
-  const auto rows_of = [&](const std::shared_ptr<MemoryBlock>& block, int32_t head, int32_t at_row) {
-    return static_cast<std::byte*>(block->data()) + (index(head) * index(capacity) + index(at_row)) * row;
+  const auto rows_of = [&](const std::shared_ptr<MemoryBlock>& block, int32_t head,
+                           int32_t at_row) {
+    return static_cast<std::byte*>(block->data()) +
+           (index(head) * index(capacity) + index(at_row)) * row;
   };
   const int32_t old_start = log.first + log.count - kept;
   const int32_t new_start = moves ? 0 : old_start;
   for (int32_t h = 0; h < heads; ++h) {
     if (moves && kept > 0) {
-      // Regions of one buffer do not overlap: kept <= capacity / 2 rows move from the upper half to row 0,
-      // unless they already start low, and then `moves` is false.
+      // Regions of one buffer do not overlap: kept <= capacity / 2 rows move from the upper half to
+      // row 0, unless they already start low, and then `moves` is false.
       SKV_RETURN_IF_ERROR(run.copy(rows_of(log.rows, h, 0), rows_of(source, h, old_start),
                                    index(kept) * row, SKV_COPY_ON_DEVICE));
     }
-    const std::byte* from = static_cast<const std::byte*>(q.data) +
-                            static_cast<size_t>(h * q.stride_head +
-                                                (queries - taken) * q.stride_token) *
-                                dtype_bytes(q.dtype);
+    const std::byte* from =
+        static_cast<const std::byte*>(q.data) +
+        static_cast<size_t>(h * q.stride_head + (queries - taken) * q.stride_token) *
+            dtype_bytes(q.dtype);
     std::byte* to = rows_of(log.rows, h, new_start + kept);
     if (q.stride_token == config_.head_dim) {
       SKV_RETURN_IF_ERROR(run.copy(to, from, index(taken) * row, SKV_COPY_ON_DEVICE));
       continue;
     }
     for (int32_t t = 0; t < taken; ++t) {
-      SKV_RETURN_IF_ERROR(run.copy(
-          to + index(t) * row, from + static_cast<size_t>(t * q.stride_token) * dtype_bytes(q.dtype),
-          row, SKV_COPY_ON_DEVICE));
+      SKV_RETURN_IF_ERROR(
+          run.copy(to + index(t) * row,
+                   from + static_cast<size_t>(t * q.stride_token) * dtype_bytes(q.dtype), row,
+                   SKV_COPY_ON_DEVICE));
     }
   }
   log.first = new_start;
@@ -349,10 +356,11 @@ Status Store::window_scores(OpRunner& run, int32_t layer_index, int32_t window,
   Layer& layer = layer_at(layer_index);
   const QueryLog& log = layer.queries;
   if (window < 1 || window > log.count || log.end_position != layer.next_position) {
-    return error_status(SKV_MISSING_INPUT, "window_scores",
-                        "expected the queries of the last %d tokens, got %d recorded up to position "
-                        "%d of %d",
-                        window, log.count, log.end_position, layer.next_position);
+    return error_status(
+        SKV_MISSING_INPUT, "window_scores",
+        "expected the queries of the last %d tokens, got %d recorded up to position "
+        "%d of %d",
+        window, log.count, log.end_position, layer.next_position);
   }
   refresh_tables(layer);
   const size_t row = dtype_bytes(log.dtype) * index(config_.head_dim);
@@ -362,8 +370,8 @@ Status Store::window_scores(OpRunner& run, int32_t layer_index, int32_t window,
   params.kv_heads = config_.kv_heads;
   params.group = config_.group;
   params.queries = window;
-  params.q = static_cast<const std::byte*>(log.rows->data()) +
-             index(log.first + log.count - window) * row;
+  params.q =
+      static_cast<const std::byte*>(log.rows->data()) + index(log.first + log.count - window) * row;
   params.q_stride_head = static_cast<int64_t>(2) * log.capacity * config_.head_dim;
   params.q_stride_token = config_.head_dim;
   params.query_position = layer.next_position - window;
@@ -487,7 +495,8 @@ int32_t Store::recorded_queries(int32_t layer) const {
 ByteParts Store::bytes(int32_t layer) const {
   ByteParts parts;
   for (const HeadSegments& head : layers_[index(layer)].heads) {
-    for (const Segment& segment : head.segments) parts.add(segment, config_.dtype, config_.head_dim);
+    for (const Segment& segment : head.segments)
+      parts.add(segment, config_.dtype, config_.head_dim);
   }
   return parts;
 }

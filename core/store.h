@@ -1,8 +1,8 @@
-// The slots of one sequence: for every layer and KV head a list of segments, with append, attention and
-// trimming over them. Bookkeeping only: the numbers are made by the backend's ops.
+// The slots of one sequence: for every layer and KV head a list of segments, with append, attention
+// and trimming over them. Bookkeeping only: the numbers are made by the backend's ops.
 //
-// Not thread-safe: one owner drives a store; the binding sees to it that a store under rewrite (core/draft.h)
-// is not touched. Every call either succeeds or leaves the store as it was.
+// Not thread-safe: one owner drives a store; the binding sees to it that a store under rewrite
+// (core/draft.h) is not touched. Every call either succeeds or leaves the store as it was.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@
 
 namespace spindlekv {
 
-// A grow-only table of RoPE angles on the device, shared by a store and its forks, whose calls may come from
-// different threads.
+// A grow-only table of RoPE angles on the device, shared by a store and its forks, whose calls may
+// come from different threads.
 class SharedRopeTable {
  public:
   explicit SharedRopeTable(const RopeSpec& spec) : spec_(spec) {}
@@ -28,8 +28,8 @@ class SharedRopeTable {
  private:
   RopeSpec spec_;
   std::mutex mutex_;
-  // The last one is in use. The shorter ones before it stay, together less than one more table: an op of another
-  // thread may be reading them.
+  // The last one is in use. The shorter ones before it stay, together less than one more table: an
+  // op of another thread may be reading them.
   std::vector<MemoryBlock> tables_;
   int64_t positions_ = 0;
 };
@@ -40,18 +40,18 @@ struct StoreConfig {
   int32_t group = 1;
   int32_t head_dim = 0;
   int32_t dtype = SKV_F16;
-  int32_t page_slots = 64;      // slots an append page holds
-  bool has_rope = false;        // keys and queries come before RoPE
-  bool rotate_keys = false;     // keys are stored after RoPE (needs has_rope)
-  bool reindex = false;         // keys turn by their slot index, queries by the cache length
-  int32_t record_queries = 0;   // last query rows kept per layer for window_scores
+  int32_t page_slots = 64;     // slots an append page holds
+  bool has_rope = false;       // keys and queries come before RoPE
+  bool rotate_keys = false;    // keys are stored after RoPE (needs has_rope)
+  bool reindex = false;        // keys turn by their slot index, queries by the cache length
+  int32_t record_queries = 0;  // last query rows kept per layer for window_scores
 };
 
 // Rows somewhere on the device: [heads, tokens, D].
 struct RowView {
   void* data = nullptr;
   int32_t dtype = SKV_F32;
-  int64_t stride_head = 0;   // elements
+  int64_t stride_head = 0;  // elements
   int64_t stride_token = 0;
 };
 
@@ -65,8 +65,8 @@ struct AttendRequest {
   int32_t score_mode = SKV_SCORE_NONE;
 };
 
-// Tokens move from the raw tail into the last codebook segment when `interval` of them lie behind the
-// `recent` ones (SpindleKV's insertion at decode).
+// Tokens move from the raw tail into the last codebook segment when `interval` of them lie behind
+// the `recent` ones (SpindleKV's insertion at decode).
 struct InsertPolicy {
   int32_t recent = 0;
   int32_t interval = 0;  // 0: never
@@ -75,7 +75,8 @@ struct InsertPolicy {
   int32_t max_codewords = 0;  // per codebook; 0: as many as theta needs
 };
 
-// Keeps the first `sinks` and the last `recent` slots: every append first makes room for what it brings.
+// Keeps the first `sinks` and the last `recent` slots: every append first makes room for what it
+// brings.
 struct TrimPolicy {
   int32_t sinks = 0;
   int32_t recent = -1;  // < 0: never
@@ -100,7 +101,8 @@ class Store {
   Status trim(OpRunner& run, int32_t layer, const TrimPolicy& policy);
   // Moves the first `count` raw slots behind each head's codebook into it.
   Status insert(OpRunner& run, int32_t layer, int32_t count, const InsertPolicy& policy);
-  // Contiguous copies of a head's raw slots behind its encoded ones: k, v [slots, D], keys before RoPE.
+  // Contiguous copies of a head's raw slots behind its encoded ones: k, v [slots, D], keys before
+  // RoPE.
   Status gather_raw(OpRunner& run, const HeadSegments& head, int32_t first_segment, SkvRun* run_out,
                     MemoryBlock* block) const;
 
@@ -109,8 +111,8 @@ class Store {
   // Storage of keys appended from now on; existing segments keep theirs.
   void set_key_storage(bool rotate_keys, bool reindex);
   void set_record_queries(int32_t rows);
-  // Forgets the recorded queries; recording goes on with the next chunk of two or more tokens (the next
-  // prompt), so that a decode after compression keeps no log.
+  // Forgets the recorded queries; recording goes on with the next chunk of two or more tokens (the
+  // next prompt), so that a decode after compression keeps no log.
   void release_queries();
 
   const HeadSegments& head(int32_t layer, int32_t kv_head) const;
@@ -124,7 +126,8 @@ class Store {
  private:
   friend class Draft;
 
-  // The last rows of the queries, oldest first, starting at row `first` of a buffer of 2 * record_queries rows.
+  // The last rows of the queries, oldest first, starting at row `first` of a buffer of 2 *
+  // record_queries rows.
   struct QueryLog {
     std::shared_ptr<MemoryBlock> rows;  // [Hq, 2 * capacity, D]; shared with forks until written
     int32_t dtype = SKV_F32;

@@ -58,8 +58,9 @@ typedef enum SkvCodec {
 } SkvCodec;
 
 /* One contiguous run of slots of one KV head, stored by one codec. Pointers are device pointers.
- * Rows are contiguous: row r starts at r * head_dim elements. k and v are 16-byte aligned; the arrays of
- * one entry a slot are aligned to that entry only (a run may start anywhere in a page). */
+ * Rows are contiguous: row r starts at r * head_dim elements. k and v are 16-byte aligned; the
+ * arrays of one entry a slot are aligned to that entry only (a run may start anywhere in a page).
+ */
 typedef struct SkvRun {
   int32_t codec;     /* SkvCodec */
   int32_t slots;     /* filled slots of the run */
@@ -94,8 +95,9 @@ typedef enum SkvRopeStyle {
 } SkvRopeStyle;
 
 /* Rotary embedding by table: pair i of a row at position p turns by the angle whose cosine and sine
- * are cos_sin[(p * n_rot/2 + i) * 2 + {0, 1}]. Tables are made on the host in float64 (core/rope_table.h)
- * so that every backend reads the same numbers. cos_sin == NULL: no rotation. */
+ * are cos_sin[(p * n_rot/2 + i) * 2 + {0, 1}]. Tables are made on the host in float64
+ * (core/rope_table.h) so that every backend reads the same numbers. cos_sin == NULL: no rotation.
+ */
 typedef struct SkvRope {
   const float* cos_sin; /* device, [positions, n_rot/2, 2] f32 */
   int32_t positions;    /* rows of the table */
@@ -106,10 +108,11 @@ typedef struct SkvRope {
 
 /* Where and how an op runs. */
 typedef struct SkvExec {
-  void* stream;                    /* cudaStream_t on CUDA; NULL: the default stream, and on the CPU */
-  void* workspace;                 /* device memory of at least the op's workspace_bytes, 256-byte aligned */
+  void* stream;    /* cudaStream_t on CUDA; NULL: the default stream, and on the CPU */
+  void* workspace; /* device memory of at least the op's workspace_bytes, 256-byte aligned */
   size_t workspace_bytes;
-  const volatile int32_t* cancel;  /* host; non-zero: a long op stops and returns SKV_ABORTED; may be NULL */
+  const volatile int32_t*
+      cancel; /* host; non-zero: a long op stops and returns SKV_ABORTED; may be NULL */
 } SkvExec;
 
 #ifdef __cplusplus

@@ -8,7 +8,12 @@ export { type PyramidOptions, pyramid } from "./budget/pyramid.js";
 export { type SpindlePyramidOptions, spindlePyramid } from "./budget/spindle-pyramid.js";
 export { uniform } from "./budget/uniform.js";
 export type { CompressOptions, CompressReport } from "./cache/compress.js";
-export { type CacheRope, type ForkOptions, KVCache, type KVCacheOptions } from "./cache/kv-cache.js";
+export {
+  type CacheRope,
+  type ForkOptions,
+  KVCache,
+  type KVCacheOptions,
+} from "./cache/kv-cache.js";
 export { type AttendOptions, LayerCache } from "./cache/layer-cache.js";
 export type {
   AttentionScore,

@@ -1,5 +1,6 @@
 /* The native interface of spindlekv for C and C++ programs: include this one header.
- * Open a backend library with dlopen, look up SKV_BACKEND_SYMBOL, check abi_version, use the table. */
+ * Open a backend library with dlopen, look up SKV_BACKEND_SYMBOL, check abi_version, use the table.
+ */
 #ifndef SPINDLEKV_H_
 #define SPINDLEKV_H_
 

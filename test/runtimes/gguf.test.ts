@@ -67,7 +67,7 @@ describe("a file that is not right ends in an error that names the place", () =>
     const floats = parseGguf(whole).tensors.get("floats");
     for (let length = 0; length < (floats?.byteOffset ?? 0); length++) {
       expect(() => parseGguf(whole.subarray(0, length), "cut"), `${length} bytes`).toThrow(
-        /^cut: expected .*got/,
+        /^gguf-llama: cut: expected .*got/,
       );
     }
   });
