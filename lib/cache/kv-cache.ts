@@ -1,5 +1,5 @@
 import type { Device } from "../device.js";
-import { argumentError, spindleError } from "../errors.js";
+import { argumentError, SpindleKVError, spindleError } from "../errors.js";
 import { full } from "../methods/full.js";
 import { type CompressOptions, type CompressReport, compressCache } from "./compress.js";
 import { LayerCache } from "./layer-cache.js";
@@ -221,6 +221,8 @@ export class KVCache {
     this.#isCompressing = true;
     try {
       return await compressCache(this, options);
+    } catch (error) {
+      throw asCompressError(error);
     } finally {
       this.#isCompressing = false;
     }
@@ -289,6 +291,16 @@ export class KVCache {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** A step's failure is that of the call: the step's own error, if it adds anything, becomes the cause. */
+function asCompressError(error: unknown): unknown {
+  const op = "compress";
+  if (!(error instanceof SpindleKVError) || error.op === op) return error;
+  const { code, nativeCode } = error;
+  const message = `${op}: ${error.message.slice(error.op.length + 2)}`;
+  const cause = code === "ERR_SPINDLEKV_ABORTED" ? error.cause : error;
+  return new SpindleKVError({ code, op, message, nativeCode, cause });
 }
 
 /** What the native side does not check, or would name otherwise. */

@@ -173,6 +173,12 @@ async function coverLayer(
   const graphs = isKept
     ? await cache.similarity.get(key, size, () => buildGraphs(job, layer, thetas))
     : [];
+  const views: Tensor[] = [];
+  const part = (of: Tensor, offset: number, length: number): Tensor => {
+    const view = of.view({ offset, shape: [length] });
+    views.push(view);
+    return view;
+  };
   try {
     // Per head: labels and leaders of K and V, then all counts.
     using lists = Tensor.zeros(device, "i32", [Math.max(1, 4 * total)]);
@@ -180,9 +186,8 @@ async function coverLayer(
     const problems = [];
     let next = 0;
     const take = (length: number): Tensor => {
-      const view = lists.view({ offset: next, shape: [length] });
       next += length;
-      return view;
+      return part(lists, next - length, length);
     };
     for (const [head, slots] of kept.entries()) {
       if (slots === 0) continue;
@@ -192,11 +197,11 @@ async function coverLayer(
         problems.push({
           ...(x === undefined ? {} : { x }),
           ...(graph === undefined ? {} : { graph }),
-          rows: selection.indices.view({ offset: head * stride, shape: [slots] }),
+          rows: part(selection.indices, head * stride, slots),
           theta,
           labels: take(slots),
           leaders: take(slots),
-          count: counts.view({ offset: 2 * head + side, shape: [1] }),
+          count: part(counts, 2 * head + side, 1),
         });
       }
     }
@@ -210,7 +215,7 @@ async function coverLayer(
       vCodewords: found[2 * head + 1] as number,
     }));
   } finally {
-    for (const tensor of rows) tensor.dispose();
+    for (const tensor of [...rows, ...views]) tensor.dispose();
   }
 }
 
@@ -247,11 +252,17 @@ async function buildGraphs(job: CompressionJob, layer: number, thetas: Thetas): 
   const { device } = cache;
   const rows = await readLayer(job, layer);
   const graphs: Tensor[] = [];
+  const views: Tensor[] = [];
   try {
     using unused = Tensor.zeros(device, "i32", [
       2 * Math.max(1, ...rows.map((x) => x.shape[0] ?? 0)) + 1,
     ]);
     using nonfinite = Tensor.zeros(device, "i32", [1]);
+    const part = (offset: number, length: number): Tensor => {
+      const view = unused.view({ offset, shape: [length] });
+      views.push(view);
+      return view;
+    };
     const problems = rows.map((x, index) => {
       const slots = x.shape[0] as number;
       const graph = Tensor.zeros(device, "u64", [slots, Math.ceil(slots / 64)]);
@@ -260,9 +271,9 @@ async function buildGraphs(job: CompressionJob, layer: number, thetas: Thetas): 
         x,
         theta: index % 2 === 0 ? thetas.k : thetas.v,
         graph,
-        labels: unused.view({ offset: 0, shape: [slots] }),
-        leaders: unused.view({ offset: slots, shape: [slots] }),
-        count: unused.view({ offset: 2 * slots, shape: [1] }),
+        labels: part(0, slots),
+        leaders: part(slots, slots),
+        count: part(2 * slots, 1),
       };
     });
     await buildCodebookAsync(
@@ -282,6 +293,6 @@ async function buildGraphs(job: CompressionJob, layer: number, thetas: Thetas): 
     for (const graph of graphs) graph.dispose();
     throw error;
   } finally {
-    for (const tensor of rows) tensor.dispose();
+    for (const tensor of [...rows, ...views]) tensor.dispose();
   }
 }
