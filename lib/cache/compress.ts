@@ -68,11 +68,27 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
   );
 }
 
+function checkCompressOptions(options: CompressOptions): void {
+  const op = "compress";
+  if (typeof options !== "object" || options === null) {
+    throw argumentError(op, "an object", "options", options);
+  }
+  const { signal, onProgress, onScores } = options;
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw argumentError(op, "an AbortSignal", "signal", signal);
+  }
+  for (const [name, callback] of Object.entries({ onProgress, onScores })) {
+    if (callback === undefined || typeof callback === "function") continue;
+    throw argumentError(op, "a function", name, callback);
+  }
+}
+
 /** Runs the method's parts: score, budget, select, encode; commits at the very end. */
 export async function compressCache(
   cache: KVCache,
   options: CompressOptions,
 ): Promise<CompressReport> {
+  checkCompressOptions(options);
   const { signal } = options;
   throwIfAborted(signal);
   const before = cache.stats();

@@ -309,7 +309,7 @@ function checkOptions(options: KVCacheOptions): void {
   if (typeof options !== "object" || options === null) {
     throw argumentError(op, "an object", "options", options);
   }
-  const { queryHeads, kvHeads, scale, pool, method } = options;
+  const { queryHeads, kvHeads, scale, pool, method, rope, recordQueries = 0 } = options;
   if (!Number.isInteger(kvHeads) || kvHeads < 1) {
     throw argumentError(op, "a positive integer", "kvHeads", kvHeads);
   }
@@ -331,6 +331,12 @@ function checkOptions(options: KVCacheOptions): void {
   }
   if (scale !== undefined && !(Number.isFinite(scale) && scale > 0)) {
     throw argumentError(op, "a finite number above 0", "scale", scale);
+  }
+  if (!Number.isInteger(recordQueries) || recordQueries < 0 || recordQueries > 65536) {
+    throw argumentError(op, "an integer in [0, 65536]", "recordQueries", recordQueries);
+  }
+  if (rope !== undefined && (typeof rope !== "object" || rope === null)) {
+    throw argumentError(op, "an object", "rope", rope);
   }
   if (pool !== undefined && !(pool instanceof PagePool)) {
     throw argumentError(op, "a PagePool", "pool", pool);
