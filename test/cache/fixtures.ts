@@ -1,4 +1,5 @@
 // Caches with seeded contents: what a runtime would append and ask, layer by layer.
+import { createHash } from "node:crypto";
 import { KVCache, type KVCacheOptions } from "../../lib/index.ts";
 import type { Device } from "../harness/api.ts";
 import { Prng } from "../harness/prng.ts";
@@ -156,6 +157,13 @@ export async function filledCache(
     cache.dispose();
     throw error;
   }
+}
+
+/** Everything a cache stores, as a digest: equal ones mean bit-identical caches. */
+export async function contentsOf(cache: KVCache): Promise<string> {
+  return createHash("sha256")
+    .update(await cache.snapshot())
+    .digest("hex");
 }
 
 export async function codeOf(work: Promise<unknown>): Promise<string> {

@@ -10,7 +10,7 @@ import {
   streamingLLM,
 } from "../../lib/index.ts";
 import { describeOp } from "../harness/backends.ts";
-import { ask, codeOf, feed, filledCache, makePrompt } from "./fixtures.ts";
+import { ask, codeOf, feed, filledCache, makePrompt, contentsOf } from "./fixtures.ts";
 import { compareAttention, denseValues } from "./reference.ts";
 
 const rope = { theta: 10_000, style: "neox" } as const;
@@ -45,10 +45,10 @@ describeOp("fork", (backend, device) => {
   it("neither side sees what the other appends", async () => {
     using cache = await prefixed({ preRopeKeys: true });
     using copy = cache.fork();
-    const before = await cache.snapshot();
-    expect(await copy.snapshot()).toEqual(before);
+    const before = await contentsOf(cache);
+    expect(await contentsOf(copy)).toBe(before);
     await feed(copy, right, { from: prefix });
-    expect(await cache.snapshot()).toEqual(before);
+    expect(await contentsOf(cache)).toBe(before);
     await feed(cache, left, { from: prefix, chunk: 1 });
     for (const [side, prompt] of [
       [cache, left],
@@ -89,12 +89,12 @@ describeOp("fork", (backend, device) => {
       const cache = await prefixed();
       const copy = cache.fork();
       const grandchild = copy.fork();
-      const contents = await cache.snapshot();
+      const contents = await contentsOf(cache);
       const order = isSourceFirst ? [cache, copy, grandchild] : [grandchild, copy, cache];
       while (order.length > 0) {
         order.shift()!.dispose();
         for (const cacheLeft of order) {
-          expect(await cacheLeft.snapshot()).toEqual(contents);
+          expect(await contentsOf(cacheLeft)).toBe(contents);
           expect(cacheLeft.stats().pool.bytesUsed).toBe(cacheLeft.stats().bytes.total);
           using another = cacheLeft.fork();
           expect(another.tokens).toBe(prefix);
@@ -107,7 +107,7 @@ describeOp("fork", (backend, device) => {
 
   it("a fork with another method compresses by that one alone", async () => {
     using cache = await prefixed({ preRopeKeys: true, recordQueries: 16 });
-    const before = await cache.snapshot();
+    const before = await contentsOf(cache);
     const kept = isSlow ? 4 : 24;
     const methods = [
       snapKV({ tokens: kept, window: 2 }),
@@ -128,7 +128,7 @@ describeOp("fork", (backend, device) => {
       }
       await feed(fork, right, { from: prefix });
     }
-    expect(await cache.snapshot()).toEqual(before);
+    expect(await contentsOf(cache)).toBe(before);
   });
 
   it("refuses a method that needs keys before RoPE where they are stored after it", async () => {
@@ -190,7 +190,7 @@ describeOp("fork", (backend, device) => {
     gone.dispose();
     expect(await codeOf(goneJob)).toBe("ERR_SPINDLEKV_DISPOSED");
     expect(await codeOf(staysJob)).toBe("resolved");
-    expect(await stays.snapshot()).toEqual(await lives.snapshot());
+    expect(await contentsOf(stays)).toBe(await contentsOf(lives));
   });
 });
 
