@@ -12,7 +12,7 @@ export interface PyramidOptions {
  * Budgets that fall linearly with depth.
  *
  *   B = total / L;  last = B / beta;  first = 2 B - last;  if first >= context: first = context, last = 2 B - context
- *   k_l = first + (last - first) * l / (L - 1);  uniform where the context is shorter than 2 B
+ *   k_l = first + (last - first) * l / (L - 1);  uniform where the prompt (context and protected slots) is shorter than 2 B
  *
  * @source PyramidKV, arXiv 2406.02069, section 4.1, and its reference code.
  *
@@ -27,11 +27,11 @@ export function pyramid(options: PyramidOptions = {}): BudgetPart {
   return Object.freeze({
     id: "pyramid",
     needs: Object.freeze([]),
-    plan: (total, { layers, context }) => {
+    plan: (total, { layers, context, guarded }) => {
       const mean = total / layers;
       let last = mean / beta;
       let first = 2 * mean - last;
-      if (context < 2 * mean || layers === 1) {
+      if (context + guarded < 2 * mean || layers === 1) {
         first = last = mean;
       } else if (first >= context) {
         first = context;

@@ -130,7 +130,7 @@ export async function compressCache(
     }
     const budget = method.budget;
     if (budget === null) throw argumentError("compress", "a budget", "method", method.id);
-    const shape = { layers, context: job.context };
+    const shape = { layers, context: job.context, guarded: job.sinks + job.recent };
     const goal = unchanged.targetBytes;
     const codec = method.codec;
     let thetas = codec.id === "codebook" ? { k: codec.thetaK, v: codec.thetaV } : null;

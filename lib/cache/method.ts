@@ -44,6 +44,8 @@ export interface BudgetShape {
   readonly layers: number;
   /** Slots per head that are ranked: neither sinks nor recent. */
   readonly context: number;
+  /** Slots per head that stay whatever the budget: sinks and recent. */
+  readonly guarded: number;
 }
 
 export interface BudgetPart {

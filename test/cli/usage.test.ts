@@ -73,7 +73,7 @@ describe("methods", () => {
     const full = spec.make({ ...target, ...given });
     // A budget is compared by what it plans.
     const planOf = ({ budget }: typeof bare) =>
-      [30, 100, 250].map((total) => budget?.plan(total, { layers: 4, context: 100 }));
+      [30, 100, 250].map((total) => budget?.plan(total, { layers: 4, context: 100, guarded: 0 }));
     expect(planOf(full)).toEqual(planOf(bare));
     expect({ ...full, budget: null }).toEqual({ ...bare, budget: null });
     const hasNoDefault = spec.options.filter((option) => option.default === undefined);

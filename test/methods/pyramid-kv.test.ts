@@ -16,8 +16,11 @@ describe("pyramid budgets", () => {
       const total = random.integer(0, layers * context);
       const beta = random.pick([1.5, 2, 20, 30.5]);
       const id = `L=${layers} context=${context} total=${total} beta=${beta}`;
-      const plan = pyramid({ beta }).plan(total, { layers, context });
-      expect(plan, id).toEqual(pyramidBudgets(total, layers, context, beta));
+      const guarded = random.integer(0, 64);
+      const plan = pyramid({ beta }).plan(total, { layers, context, guarded });
+      expect(plan, `${id} guarded=${guarded}`).toEqual(
+        pyramidBudgets(total, layers, context, beta, guarded),
+      );
       expect(
         plan.reduce((a, b) => a + b, 0),
         id,
@@ -30,7 +33,7 @@ describe("pyramid budgets", () => {
   });
 
   it("32 layers with 120 slots on average spend 3840, where integer steps spend 4016", () => {
-    const plan = pyramid().plan(32 * 120, { layers: 32, context: 8000 });
+    const plan = pyramid().plan(32 * 120, { layers: 32, context: 8000, guarded: 8 });
     expect(plan[0]).toBe(234);
     expect(plan.at(-1)).toBe(6);
     expect(plan.reduce((a, b) => a + b)).toBe(3840);
@@ -60,7 +63,7 @@ describeOp("pyramidKV", (backend, device) => {
       const rope = { theta: 10_000, style: "norm" } as const;
       const target = isSlow ? 5 : 24;
       const context = tokens - window;
-      const budgets = pyramidBudgets(layers * (target - window), layers, context, 20);
+      const budgets = pyramidBudgets(layers * (target - window), layers, context, 20, window);
       using result = await compressAndCompare(
         device,
         { shape, tokens, window, rope },

@@ -32,7 +32,7 @@ describe("spindle budgets", () => {
       const total = random.integer(0, layers * context);
       const beta = random.pick([0.01, 0.05, 0.3, 0.9]);
       const id = `L=${layers} context=${context} total=${total} beta=${beta}`;
-      const plan = spindlePyramid({ beta }).plan(total, { layers, context });
+      const plan = spindlePyramid({ beta }).plan(total, { layers, context, guarded: 0 });
       expect(plan, id).toEqual(spindleBudgets(total, layers, context, beta));
       expect(
         plan.reduce((a, b) => a + b, 0),
@@ -42,7 +42,7 @@ describe("spindle budgets", () => {
   });
 
   it("both branches meet where the first layer is full", () => {
-    const shape = { layers: 2, context: 1000 };
+    const shape = { layers: 2, context: 1000, guarded: 0 };
     expect(spindlePyramid().plan(1050, shape)).toEqual([1000, 50]);
     expect(spindlePyramid().plan(1052, shape)).toEqual([1000, 52]);
     expect(spindlePyramid().plan(2000, shape)).toEqual([1000, 1000]);

@@ -29,13 +29,14 @@ export function uniformBudgets(total: number, layers: number, context: number): 
 /**
  * PyramidKV (arXiv 2406.02069, section 4.1, and its reference code without the integer step):
  *   B = total / L, min = B / beta, max = 2 B - min; if max >= context: max = context, min = 2 B - max;
- *   B_l = max - l (max - min) / (L - 1); B where context < 2 B.
+ *   B_l = max - l (max - min) / (L - 1); B where context + guarded (the prompt) < 2 B.
  */
 export function pyramidBudgets(
   total: number,
   layers: number,
   context: number,
   beta: number,
+  guarded = 0,
 ): number[] {
   const mean = Math.min(total / layers, context);
   let min = mean / beta;
@@ -44,7 +45,7 @@ export function pyramidBudgets(
     max = context;
     min = 2 * mean - max;
   }
-  if (context < 2 * mean || layers === 1) min = max = mean;
+  if (context + guarded < 2 * mean || layers === 1) min = max = mean;
   return hamilton(
     Array.from({ length: layers }, (_, l) =>
       layers === 1 ? mean : max - (l * (max - min)) / (layers - 1),
