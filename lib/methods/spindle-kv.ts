@@ -16,14 +16,22 @@ export interface SpindleKVOptions extends TargetOptions, ObservationWindowOption
   readonly visibility?: "group" | "head";
 }
 
-function spindle(id: string, op: string, options: SpindleKVOptions): Method {
+function spindle(
+  id: string,
+  op: string,
+  options: SpindleKVOptions,
+  defaults: Partial<SpindleKVOptions>,
+): Method {
+  const target = targetOf(op, options);
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  const all: SpindleKVOptions = { ...defaults, ...Object.fromEntries(given) };
   return compose({
     id,
-    target: targetOf(op, options),
-    score: observationWindow(options),
-    budget: spindlePyramid(options.beta === undefined ? {} : { beta: options.beta }),
-    select: topK({ sinks: options.sinks ?? 0, visibility: options.visibility ?? "group" }),
-    codec: codebook(options),
+    target,
+    score: observationWindow(all),
+    budget: spindlePyramid(all.beta === undefined ? {} : { beta: all.beta }),
+    select: topK({ sinks: all.sinks ?? 0, visibility: all.visibility ?? "group" }),
+    codec: codebook(all),
   });
 }
 
@@ -39,10 +47,9 @@ function spindle(id: string, op: string, options: SpindleKVOptions): Method {
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when an option is out of range
  */
 export function spindleKV(options: SpindleKVOptions): Method {
-  return spindle("spindlekv", "spindleKV", {
-    ...options,
-    pool: options.pool === undefined ? { kind: "max", kernel: 11 } : options.pool,
-    theta: options.theta ?? "auto",
+  return spindle("spindlekv", "spindleKV", options, {
+    pool: { kind: "max", kernel: 11 },
+    theta: "auto",
   });
 }
 
@@ -51,12 +58,11 @@ export function spindleKV(options: SpindleKVOptions): Method {
  * heads that selected it, mean over the window (`norm: "causalCount"` is the printed divisor), no refinement.
  */
 spindleKV.paper = (options: SpindleKVOptions): Method =>
-  spindle("spindlekv-paper", "spindleKV.paper", {
+  spindle("spindlekv-paper", "spindleKV.paper", options, {
     pool: null,
     norm: "window",
     group: "unfold",
     visibility: "head",
     theta: "fixed",
     refine: 0,
-    ...options,
   });

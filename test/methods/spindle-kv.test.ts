@@ -238,3 +238,17 @@ describeOp("spindleKV", (backend, device) => {
     }
   });
 });
+
+describe("spindleKV refuses to guess a target", () => {
+  it.each([
+    ["spindleKV", spindleKV],
+    ["spindleKV.paper", spindleKV.paper],
+  ] as const)("%s without options", (op, method) => {
+    for (const options of [undefined, null, 0.2]) {
+      expect(() => method(options as never)).toThrowError(
+        expect.objectContaining({ code: "ERR_SPINDLEKV_ARGUMENT", op, param: "options" }),
+      );
+    }
+    expect(() => method({})).toThrowError(expect.objectContaining({ op, param: "target" }));
+  });
+});
