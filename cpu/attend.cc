@@ -40,6 +40,7 @@ struct Workspace {
   float* acc;     // [chunk, kv_heads, pieces, all_rows, dim]
   float* lse;     // [chunk, kv_heads, rows]
   float* logits;  // [chunk, kv_heads, tiles, rows, 64]
+  int32_t* done;  // [chunk, kv_heads] pieces that are through
   int64_t scratch_floats;
 };
 
@@ -88,6 +89,7 @@ size_t carve(const Plan& plan, int lanes, int head_dim, void* base, Workspace* w
   workspace->acc = carver.take<float>(heads * plan.pieces * plan.all_rows * plan.dim);
   workspace->lse = carver.take<float>(heads * plan.rows);
   workspace->logits = carver.take<float>(plan.chunk * plan.logit_floats);
+  workspace->done = carver.take<int32_t>(heads);
   return carver.used();
 }
 
@@ -105,10 +107,29 @@ class Chunk {
         first_block_(first_block),
         blocks_(std::min(plan.chunk, plan.blocks - first_block)) {}
 
+  // Whoever finishes the last piece of a head merges it and, while its logits are still in the
+  // cache, adds its scores; the other threads go on with the pieces of the next head.
   void run() {
-    attend_pieces();
-    merge();
-    if (plan_.keeps_logits) accumulate_scores();
+    std::fill_n(workspace_.done, int64_t{blocks_} * plan_.kv_heads, 0);
+    const int64_t pieces = std::max(1, plan_.pieces);
+    device_.pool.parallel_for(
+        int64_t{blocks_} * plan_.kv_heads * pieces, [&](int64_t index, int lane) {
+          if (is_cancelled(exec_)) return;
+          const int piece = static_cast<int>(index % pieces);
+          const int kv_head = static_cast<int>(index / pieces % plan_.kv_heads);
+          const int block = static_cast<int>(index / pieces / plan_.kv_heads);
+          const int tiles = tiles_of(params_.heads[kv_head].slots);
+          const int head_pieces = (tiles + plan_.piece_tiles - 1) / plan_.piece_tiles;
+          if (piece >= std::max(1, head_pieces)) return;
+          if (piece < head_pieces) attend_piece(block, kv_head, piece, lane);
+          int32_t* const done = workspace_.done + head_index(block, kv_head);
+          if (__atomic_add_fetch(done, 1, __ATOMIC_ACQ_REL) < head_pieces) return;
+          merge(block, kv_head, head_pieces, lane);
+          if (plan_.keeps_logits && blocks_ == 1) {
+            for (int tile = 0; tile < tiles; ++tile) add_scores(kv_head, tile);
+          }
+        });
+    if (plan_.keeps_logits && blocks_ > 1) accumulate_scores();
   }
 
  private:
@@ -123,93 +144,83 @@ class Chunk {
     return workspace_.logits + head_index(block, kv_head) * plan_.tiles * plan_.rows * kTileSlots;
   }
 
-  void attend_pieces() {
-    const int64_t pieces = plan_.pieces;
-    device_.pool.parallel_for(
-        int64_t{blocks_} * plan_.kv_heads * pieces, [&](int64_t index, int lane) {
-          if (is_cancelled(exec_)) return;
-          const int piece = static_cast<int>(index % pieces);
-          const int kv_head = static_cast<int>(index / pieces % plan_.kv_heads);
-          const int block = static_cast<int>(index / pieces / plan_.kv_heads);
-          const int first_tile = piece * plan_.piece_tiles;
-          const int tiles = tiles_of(params_.heads[kv_head].slots);
-          if (first_tile >= tiles) return;
-          const int64_t row = index * plan_.rows;
-          AttendTask task;
-          task.params = &params_;
-          task.source = slot_source(params_, kv_head);
-          task.kv_head = kv_head;
-          task.first_query = first_query(block);
-          task.n_queries = n_queries(block);
-          task.first_tile = first_tile;
-          task.n_tiles = std::min(plan_.piece_tiles, tiles - first_tile);
-          task.m = workspace_.m + row;
-          task.l = workspace_.l + row;
-          task.acc = workspace_.acc + index * plan_.all_rows * plan_.dim;
-          task.logits = plan_.keeps_logits
-                            ? head_logits(block, kv_head) +
-                                  int64_t{first_tile} * params_.group * task.n_queries * kTileSlots
-                            : nullptr;
-          task.scratch = workspace_.scratch + lane * workspace_.scratch_floats;
-          (plan_.streams ? kernels_.stream : kernels_.block)(task);
-        });
+  void attend_piece(int block, int kv_head, int piece, int lane) {
+    const int first_tile = piece * plan_.piece_tiles;
+    const int tiles = tiles_of(params_.heads[kv_head].slots);
+    const int64_t index = head_index(block, kv_head) * plan_.pieces + piece;
+    const int64_t row = index * plan_.rows;
+    AttendTask task;
+    task.params = &params_;
+    task.source = slot_source(params_, kv_head);
+    task.kv_head = kv_head;
+    task.first_query = first_query(block);
+    task.n_queries = n_queries(block);
+    task.first_tile = first_tile;
+    task.n_tiles = std::min(plan_.piece_tiles, tiles - first_tile);
+    task.m = workspace_.m + row;
+    task.l = workspace_.l + row;
+    task.acc = workspace_.acc + index * plan_.all_rows * plan_.dim;
+    task.logits = plan_.keeps_logits
+                      ? head_logits(block, kv_head) +
+                            int64_t{first_tile} * params_.group * task.n_queries * kTileSlots
+                      : nullptr;
+    task.scratch = workspace_.scratch + lane * workspace_.scratch_floats;
+    (plan_.streams ? kernels_.stream : kernels_.block)(task);
   }
 
-  void merge() {
-    device_.pool.parallel_for(int64_t{blocks_} * plan_.kv_heads, [&](int64_t index, int lane) {
-      if (is_cancelled(exec_)) return;
-      const int kv_head = static_cast<int>(index % plan_.kv_heads);
-      const int block = static_cast<int>(index / plan_.kv_heads);
-      const int tiles = tiles_of(params_.heads[kv_head].slots);
-      const int queries = n_queries(block);
-      const int64_t first_piece = index * plan_.pieces;
-      MergeTask task;
-      task.params = &params_;
-      task.pieces = (tiles + plan_.piece_tiles - 1) / plan_.piece_tiles;
-      task.row_stride = plan_.rows;
-      task.acc_stride = int64_t{plan_.all_rows} * plan_.dim;
-      task.acc_scratch = workspace_.scratch + lane * workspace_.scratch_floats;
-      for (int r = 0; r < params_.group * queries; ++r) {
-        task.query_head = kv_head * params_.group + r / queries;
-        task.query = first_query(block) + r % queries;
-        task.m = workspace_.m + first_piece * plan_.rows + r;
-        task.l = workspace_.l + first_piece * plan_.rows + r;
-        task.acc = workspace_.acc + first_piece * task.acc_stride + int64_t{r} * plan_.dim;
-        task.lse = workspace_.lse + index * plan_.rows + r;
-        kernels_.merge(task);
-        if (params_.lse != nullptr) {
-          params_.lse[int64_t{task.query_head} * params_.queries + task.query] = *task.lse;
-        }
+  void merge(int block, int kv_head, int pieces, int lane) {
+    const int64_t index = head_index(block, kv_head);
+    const int queries = n_queries(block);
+    const int64_t first_piece = index * plan_.pieces;
+    MergeTask task;
+    task.params = &params_;
+    task.pieces = pieces;
+    task.row_stride = plan_.rows;
+    task.acc_stride = int64_t{plan_.all_rows} * plan_.dim;
+    task.acc_scratch = workspace_.scratch + lane * workspace_.scratch_floats;
+    for (int r = 0; r < params_.group * queries; ++r) {
+      task.query_head = kv_head * params_.group + r / queries;
+      task.query = first_query(block) + r % queries;
+      task.m = workspace_.m + first_piece * plan_.rows + r;
+      task.l = workspace_.l + first_piece * plan_.rows + r;
+      task.acc = workspace_.acc + first_piece * task.acc_stride + int64_t{r} * plan_.dim;
+      task.lse = workspace_.lse + index * plan_.rows + r;
+      kernels_.merge(task);
+      if (params_.lse != nullptr) {
+        params_.lse[int64_t{task.query_head} * params_.queries + task.query] = *task.lse;
       }
-    });
+    }
   }
 
-  // Every column of score_sum has one owner, which adds the blocks and rows in order.
+  // The columns of one tile of score_sum: the blocks and rows in order.
+  void add_scores(int kv_head, int tile) {
+    const bool per_query_head = params_.score_mode == SKV_SCORE_QUERY_HEAD;
+    ScoreTask task;
+    task.count = std::min(kTileSlots, params_.heads[kv_head].slots - tile * kTileSlots);
+    for (int block = 0; block < blocks_; ++block) {
+      const int queries = n_queries(block);
+      task.logits =
+          head_logits(block, kv_head) + int64_t{tile} * params_.group * queries * kTileSlots;
+      task.lse = workspace_.lse + head_index(block, kv_head) * plan_.rows;
+      task.n_rows = per_query_head ? queries : params_.group * queries;
+      const int out_rows = per_query_head ? params_.group : 1;
+      for (int r = 0; r < out_rows; ++r) {
+        task.first_row = r * queries;
+        task.sum = params_.score_sum + (int64_t{kv_head} * out_rows + r) * params_.score_stride +
+                   int64_t{tile} * kTileSlots;
+        kernels_.add_scores(task);
+      }
+    }
+  }
+
+  // Every column has one owner.
   void accumulate_scores() {
     const int64_t tiles = plan_.tiles;
     device_.pool.parallel_for(plan_.kv_heads * tiles, [&](int64_t index, int) {
       if (is_cancelled(exec_)) return;
       const int tile = static_cast<int>(index % tiles);
       const int kv_head = static_cast<int>(index / tiles);
-      const int slots = params_.heads[kv_head].slots;
-      if (tile >= tiles_of(slots)) return;
-      const bool per_query_head = params_.score_mode == SKV_SCORE_QUERY_HEAD;
-      ScoreTask task;
-      task.count = std::min(kTileSlots, slots - tile * kTileSlots);
-      for (int block = 0; block < blocks_; ++block) {
-        const int queries = n_queries(block);
-        task.logits =
-            head_logits(block, kv_head) + int64_t{tile} * params_.group * queries * kTileSlots;
-        task.lse = workspace_.lse + head_index(block, kv_head) * plan_.rows;
-        task.n_rows = per_query_head ? queries : params_.group * queries;
-        const int out_rows = per_query_head ? params_.group : 1;
-        for (int r = 0; r < out_rows; ++r) {
-          task.first_row = r * queries;
-          task.sum = params_.score_sum + (int64_t{kv_head} * out_rows + r) * params_.score_stride +
-                     int64_t{tile} * kTileSlots;
-          kernels_.add_scores(task);
-        }
-      }
+      if (tile < tiles_of(params_.heads[kv_head].slots)) add_scores(kv_head, tile);
     });
   }
 
