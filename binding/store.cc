@@ -23,17 +23,6 @@ Napi::Value finish(const Napi::CallbackInfo& info, const StoreState& state, cons
   return info.Env().Undefined();
 }
 
-int32_t layer_argument(Arguments* args, const StoreState& state, napi_value value) {
-  double number = 0;
-  const int32_t layers = state.store->config().layers;
-  if (napi_get_value_double(args->env(), value, &number) != napi_ok ||
-      std::floor(number) != number || number < 0 || number >= layers) {
-    args->fail("layer", "an integer in [0, " + std::to_string(layers) + ")", args->describe(value));
-    return 0;
-  }
-  return static_cast<int32_t>(number);
-}
-
 int32_t count_argument(Arguments* args, napi_value value, const char* name) {
   double number = 0;
   if (napi_get_value_double(args->env(), value, &number) != napi_ok ||
@@ -338,67 +327,6 @@ Napi::Value read_raw(const Napi::CallbackInfo& info) {
                          });
 }
 
-Napi::Value describe(const Napi::CallbackInfo& info) {
-  Arguments args(info.Env(), "stats");
-  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
-  if (!args.ok()) return raise(info, &args);
-  const int32_t layer = layer_argument(&args, *state, info[1]);
-  if (!args.ok()) return raise(info, &args);
-  const Store& store = *state->store;
-  Napi::Object object = Napi::Object::New(info.Env());
-  object.Set("position", store.next_position(layer));
-  object.Set("recordedQueries", store.recorded_queries(layer));
-  object.Set("bytes", to_object(info.Env(), store.bytes(layer)));
-  Napi::Array heads = Napi::Array::New(info.Env());
-  for (int32_t h = 0; h < store.config().kv_heads; ++h) {
-    heads.Set(static_cast<uint32_t>(h), to_object(info.Env(), store.head(layer, h)));
-  }
-  object.Set("heads", heads);
-  return object;
-}
-
-Napi::Value query_bytes(const Napi::CallbackInfo& info) {
-  Arguments args(info.Env(), "stats");
-  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
-  if (!args.ok()) return raise(info, &args);
-  return Napi::Number::New(info.Env(), static_cast<double>(state->store->recorded_query_bytes()));
-}
-
-// Bytes in whole pages of a head stored as `slots` encoded ones and `rawSlots` behind.
-Napi::Value planned_bytes(const Napi::CallbackInfo& info) {
-  Arguments args(info.Env(), "plannedBytes");
-  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
-  const ObjectReader shape = args.object(info[1], "shape");
-  SegmentShape codebook{SKV_CODEC_CODEBOOK, shape.integer("slots", 0, INT32_MAX),
-                        shape.integer("kCodewords", 0, INT32_MAX),
-                        shape.integer("vCodewords", 0, INT32_MAX)};
-  codebook.has_mask = shape.flag_or("hasMask", false);
-  const int32_t raw_slots = shape.integer("rawSlots", 0, INT32_MAX);
-  if (!args.ok()) return raise(info, &args);
-  const StoreConfig& config = state->store->config();
-  const size_t bytes = encoded_bytes(state->store->pool(), config.dtype, config.head_dim, codebook,
-                                     raw_slots, codebook.has_mask);
-  return Napi::Number::New(info.Env(), static_cast<double>(bytes));
-}
-
-Napi::Value snapshot(const Napi::CallbackInfo& info) {
-  Arguments args(info.Env(), "snapshot");
-  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
-  if (!args.ok()) return raise(info, &args);
-  const std::shared_ptr<Store> store = state->store;
-  auto bytes = std::make_shared<std::vector<uint8_t>>();
-  return queue_store_job(
-      info, &args, state, info.Env().Undefined(),
-      [store, bytes](OpRunner& run) { return store->snapshot(run, bytes.get()); },
-      [bytes](napi_env env) -> napi_value {
-        void* data = nullptr;
-        napi_value buffer = nullptr;
-        if (napi_create_arraybuffer(env, bytes->size(), &data, &buffer) != napi_ok) return nullptr;
-        if (!bytes->empty()) std::memcpy(data, bytes->data(), bytes->size());
-        return buffer;
-      });
-}
-
 Napi::Value release_queries(const Napi::CallbackInfo& info) {
   Arguments args(info.Env(), "compress");
   const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
@@ -418,6 +346,17 @@ Napi::Value dispose(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+int32_t layer_argument(Arguments* args, const StoreState& state, napi_value value) {
+  double number = 0;
+  const int32_t layers = state.store->config().layers;
+  if (napi_get_value_double(args->env(), value, &number) != napi_ok ||
+      std::floor(number) != number || number < 0 || number >= layers) {
+    args->fail("layer", "an integer in [0, " + std::to_string(layers) + ")", args->describe(value));
+    return 0;
+  }
+  return static_cast<int32_t>(number);
+}
 
 std::shared_ptr<StoreState> store_argument(Arguments* args, napi_value value) {
   std::shared_ptr<StoreState> state = unwrap_handle<StoreState>(args->env(), value);
@@ -461,49 +400,6 @@ Napi::Value queue_store_job(const Napi::CallbackInfo& info, Arguments* args,
   return Napi::Value(info.Env(), queue_job(info.Env(), state->pool->device, std::move(job)));
 }
 
-Napi::Object to_object(Napi::Env env, const ByteParts& parts) {
-  Napi::Object object = Napi::Object::New(env);
-  const auto set = [&object](const char* name, int64_t value) {
-    object.Set(name, static_cast<double>(value));
-  };
-  set("raw", parts.raw);
-  set("codewords", parts.codewords);
-  set("references", parts.references);
-  set("magnitudes", parts.magnitudes);
-  set("positions", parts.positions);
-  set("masks", parts.masks);
-  set("betas", parts.betas);
-  set("slack", parts.slack);
-  set("total", parts.total);
-  return object;
-}
-
-Napi::Object to_object(Napi::Env env, const HeadSegments& head) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("slots", head.slots());
-  int32_t k_codewords = 0;
-  int32_t v_codewords = 0;
-  int32_t encoded = 0;
-  bool rotated = false;
-  bool plain = true;
-  for (const Segment& segment : head.segments) {
-    rotated = rotated || segment.rotated != 0;
-    plain = plain && segment.shape.codec == SKV_CODEC_RAW && !segment.shape.has_mask &&
-            !segment.shape.has_beta && segment.rotated == head.segments.front().rotated;
-    if (segment.shape.codec != SKV_CODEC_CODEBOOK) continue;
-    encoded += segment.slots;
-    k_codewords += segment.shape.k_codewords;
-    v_codewords += segment.shape.v_codewords;
-  }
-  object.Set("encodedSlots", encoded);
-  object.Set("kCodewords", k_codewords);
-  object.Set("vCodewords", v_codewords);
-  object.Set("segments", static_cast<double>(head.segments.size()));
-  object.Set("hasRotatedKeys", rotated);
-  object.Set("isPlain", plain);
-  return object;
-}
-
 void register_store(Napi::Env env, Napi::Object exports) {
   export_function<create>(env, exports, "storeCreate");
   export_function<fork>(env, exports, "storeFork");
@@ -512,12 +408,9 @@ void register_store(Napi::Env env, Napi::Object exports) {
   export_function<attend>(env, exports, "storeAttend");
   export_function<window_scores>(env, exports, "storeWindowScores");
   export_function<read_raw>(env, exports, "storeReadRaw");
-  export_function<describe>(env, exports, "storeDescribe");
-  export_function<query_bytes>(env, exports, "storeQueryBytes");
-  export_function<planned_bytes>(env, exports, "storePlannedBytes");
-  export_function<snapshot>(env, exports, "storeSnapshot");
   export_function<release_queries>(env, exports, "storeReleaseQueries");
   export_function<dispose>(env, exports, "storeDispose");
+  register_store_stats(env, exports);
   register_export(env, exports);
 }
 

@@ -57,6 +57,9 @@ std::shared_ptr<PoolState> pool_argument(Arguments* args, napi_value value);
 std::shared_ptr<StoreState> store_argument(Arguments* args, napi_value value);
 std::shared_ptr<DraftState> draft_argument(Arguments* args, napi_value value);
 
+// An integer in [0, layers); fails the arguments and returns 0 otherwise.
+int32_t layer_argument(Arguments* args, const StoreState& state, napi_value value);
+
 // Fails with SKV_BUSY while jobs work on the store.
 void require_idle(Arguments* args, const StoreState& state);
 
@@ -71,6 +74,7 @@ Napi::Object to_object(Napi::Env env, const ByteParts& parts);
 Napi::Object to_object(Napi::Env env, const HeadSegments& head);
 
 void register_store(Napi::Env env, Napi::Object exports);
+void register_store_stats(Napi::Env env, Napi::Object exports);
 void register_export(Napi::Env env, Napi::Object exports);
 void register_draft(Napi::Env env, Napi::Object exports);
 void register_pool(Napi::Env env, Napi::Object exports);

@@ -23,6 +23,7 @@ set(SKV_CORE_SOURCES
   core/loader.cc
   core/memory.cc
   core/page_pool.cc
+  core/query_log.cc
   core/rope_table.cc
   core/segment.cc
   core/snapshot.cc
@@ -123,6 +124,7 @@ set(SKV_BINDING_SOURCES
   binding/pool.cc
   binding/rope_options.cc
   binding/store.cc
+  binding/store_stats.cc
   binding/tensor.cc
   binding/tensor_copy.cc
 )

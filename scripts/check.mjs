@@ -33,6 +33,7 @@ const steps = [
   { name: "parity", command: node("check-parity.mjs") },
   { name: "errors", command: node("check-errors.mjs") },
   { name: "docs", command: node("check-docs.mjs") },
+  { name: "readme", command: node("update-readme.mjs", "--check") },
   {
     name: "cubin",
     command: node("check-cubin.mjs"),

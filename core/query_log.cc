@@ -1,0 +1,129 @@
+// The queries that a store records for its scorers, and the scores made from them.
+#include <algorithm>
+
+#include "core/store.h"
+
+namespace spindlekv {
+
+Status Store::record(OpRunner& run, Layer& layer, const RowView& q, int32_t queries) {
+  if (config_.record_queries == 0 || queries == 0) return ok_status();
+  const int32_t heads = config_.kv_heads * config_.group;
+  const size_t row = dtype_bytes(q.dtype) * index(config_.head_dim);
+  QueryLog log = layer.queries;
+  if (log.is_paused && queries < 2) return ok_status();
+  log.is_paused = false;
+  const int32_t first_position = layer.next_position - queries;
+  const bool restart = log.capacity != config_.record_queries || log.dtype != q.dtype ||
+                       log.end_position != first_position;
+  const int32_t taken = std::min(queries, config_.record_queries);
+  if (restart) log = QueryLog{};
+  const int32_t kept = std::min(log.count, config_.record_queries - taken);
+  const int32_t capacity = 2 * config_.record_queries;
+  const bool shared = !log.rows || log.rows.use_count() > 2;  // the layer's and this copy's
+  const bool moves = shared || log.first + log.count + taken > capacity;
+  const std::shared_ptr<MemoryBlock> source = log.rows;
+  if (shared) {
+    log.rows = std::make_shared<MemoryBlock>();
+    SKV_RETURN_IF_ERROR(run.allocate(index(heads) * index(capacity) * row, log.rows.get()));
+  }
+  const auto rows_of = [&](const std::shared_ptr<MemoryBlock>& block, int32_t head,
+                           int32_t at_row) {
+    return static_cast<std::byte*>(block->data()) +
+           (index(head) * index(capacity) + index(at_row)) * row;
+  };
+  const int32_t old_start = log.first + log.count - kept;
+  const int32_t new_start = moves ? 0 : old_start;
+  for (int32_t h = 0; h < heads; ++h) {
+    if (moves && kept > 0) {
+      // Regions of one buffer do not overlap: kept <= capacity / 2 rows move from the upper half to
+      // row 0, unless they already start low, and then `moves` is false.
+      SKV_RETURN_IF_ERROR(run.copy(rows_of(log.rows, h, 0), rows_of(source, h, old_start),
+                                   index(kept) * row, SKV_COPY_ON_DEVICE));
+    }
+    const std::byte* from =
+        static_cast<const std::byte*>(q.data) +
+        static_cast<size_t>(h * q.stride_head + (queries - taken) * q.stride_token) *
+            dtype_bytes(q.dtype);
+    std::byte* to = rows_of(log.rows, h, new_start + kept);
+    if (q.stride_token == config_.head_dim) {
+      SKV_RETURN_IF_ERROR(run.copy(to, from, index(taken) * row, SKV_COPY_ON_DEVICE));
+      continue;
+    }
+    for (int32_t t = 0; t < taken; ++t) {
+      SKV_RETURN_IF_ERROR(
+          run.copy(to + index(t) * row,
+                   from + static_cast<size_t>(t * q.stride_token) * dtype_bytes(q.dtype), row,
+                   SKV_COPY_ON_DEVICE));
+    }
+  }
+  log.first = new_start;
+  log.count = kept + taken;
+  log.capacity = config_.record_queries;
+  log.dtype = q.dtype;
+  log.end_position = layer.next_position;
+  layer.queries = std::move(log);
+  return ok_status();
+}
+
+Status Store::window_scores(OpRunner& run, int32_t layer_index, int32_t window,
+                            SkvWindowScoresParams params) {
+  SKV_RETURN_IF_ERROR(check_layer("window_scores", layer_index));
+  Layer& layer = layer_at(layer_index);
+  const QueryLog& log = layer.queries;
+  if (window < 1 || window > log.count || log.end_position != layer.next_position) {
+    return error_status(
+        SKV_MISSING_INPUT, "window_scores",
+        "expected the queries of the last %d tokens, got %d recorded up to position "
+        "%d of %d",
+        window, log.count, log.end_position, layer.next_position);
+  }
+  refresh_tables(layer);
+  const size_t row = dtype_bytes(log.dtype) * index(config_.head_dim);
+  params.dtype = config_.dtype;
+  params.q_dtype = log.dtype;
+  params.head_dim = config_.head_dim;
+  params.kv_heads = config_.kv_heads;
+  params.group = config_.group;
+  params.queries = window;
+  params.q =
+      static_cast<const std::byte*>(log.rows->data()) + index(log.first + log.count - window) * row;
+  params.q_stride_head = static_cast<int64_t>(2) * log.capacity * config_.head_dim;
+  params.q_stride_token = config_.head_dim;
+  params.query_position = layer.next_position - window;
+  params.rope_query_position =
+      config_.reindex ? layer.head_table.front().slots - window : params.query_position;
+  params.reindex = config_.reindex ? 1 : 0;
+  params.n_runs = static_cast<int32_t>(layer.runs.size());
+  params.runs = layer.runs.data();
+  params.heads = layer.head_table.data();
+  SKV_RETURN_IF_ERROR(rope_for(run, layer, &params.rope));
+  return run.window_scores(params);
+}
+
+void Store::set_record_queries(int32_t rows) {
+  config_.record_queries = rows;
+  if (rows > 0) return;
+  for (Layer& layer : layers_) layer.queries = QueryLog{};
+}
+
+void Store::release_queries() {
+  for (Layer& layer : layers_) {
+    layer.queries = QueryLog{};
+    layer.queries.is_paused = true;
+  }
+}
+
+int32_t Store::recorded_queries(int32_t layer) const {
+  const Layer& entry = layers_[index(layer)];
+  return entry.queries.end_position == entry.next_position ? entry.queries.count : 0;
+}
+
+int64_t Store::recorded_query_bytes() const {
+  int64_t total = 0;
+  for (const Layer& layer : layers_) {
+    if (layer.queries.rows) total += static_cast<int64_t>(layer.queries.rows->bytes());
+  }
+  return total;
+}
+
+}  // namespace spindlekv
