@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "test/simt/random.h"
+#include "test/simt/ready_threads.h"
 #include "test/simt/shared_memory.h"
 
 namespace spindlekv::simt {
@@ -57,7 +58,7 @@ class Block {
   FiberPool* fibers_ = nullptr;
   FiberHost host_;
   Random random_{0};
-  std::vector<unsigned> runnable_;
+  ReadyThreads runnable_;
   unsigned alive_ = 0;
   unsigned at_barrier_ = 0;
   unsigned barrier_sum_ = 0;
@@ -126,7 +127,6 @@ bool Block::prepare() {
   const size_t warps = (thread_count_ + kWarpLanes - 1) / kWarpLanes;
   warp_times_.assign(warps, 0);
   warp_waiting_.assign(warps, 0);
-  runnable_.reserve(thread_count_);
   for (unsigned index = 0; index < thread_count_; ++index) {
     Thread& thread = threads_[index];
     thread.index = index;
@@ -167,7 +167,7 @@ void Block::run_block(uint3 block_idx) {
   shared_.poison();
   ++time_;
   std::fill(warp_waiting_.begin(), warp_waiting_.end(), 0u);
-  runnable_.clear();
+  runnable_.start(random_);
   for (unsigned index = 0; index < thread_count_; ++index) {
     Thread& thread = threads_[index];
     thread.block_idx = block_idx;
@@ -176,7 +176,7 @@ void Block::run_block(uint3 block_idx) {
     thread.copies.clear();
     thread.open_group = 0;
     fibers_->prepare(index, fiber_main);
-    runnable_.push_back(index);
+    runnable_.push(index);
   }
   alive_ = thread_count_;
   at_barrier_ = 0;
@@ -186,10 +186,7 @@ void Block::run_block(uint3 block_idx) {
       report_deadlock();
       return;
     }
-    const size_t pick = random_.below(runnable_.size());
-    const unsigned index = runnable_[pick];
-    runnable_[pick] = runnable_.back();
-    runnable_.pop_back();
+    const unsigned index = runnable_.take(random_);
     current_thread = &threads_[index];
     switch_to(host_, (*fibers_)[index]);
   }
@@ -214,7 +211,7 @@ void Block::suspend(ThreadState state) {
 
 void Block::make_runnable(Thread& thread) {
   thread.state = ThreadState::kRunnable;
-  runnable_.push_back(thread.index);
+  runnable_.push(thread.index);
 }
 
 void Block::fail(const char* format, va_list args) {
@@ -251,6 +248,7 @@ unsigned Block::barrier(unsigned value, Site site) {
   }
   at_barrier_ = 0;
   ++time_;
+  runnable_.draw_order(random_);
   for (Thread& thread : threads_) {
     thread.barrier_result = barrier_sum_;
     if (&thread != &self) make_runnable(thread);

@@ -2,7 +2,8 @@
 //
 // A launch runs its blocks one after the other in seeded random order. Inside a block every thread
 // is a fiber that runs until it waits (block barrier or warp operation) or ends; who runs next is
-// drawn at random from the runnable fibers, so code that needs a missing barrier sees any order.
+// drawn at random, thread by thread or warp by warp (ready_threads.h), so code that needs a missing
+// barrier sees any order.
 //
 // What is an error here although some hardware forgives it:
 //   - threads of a block meeting at different `__syncthreads()` lines, or one ending before it;
