@@ -1,7 +1,6 @@
 #include "binding/store.h"
 
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "binding/callback.h"

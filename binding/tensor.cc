@@ -79,7 +79,7 @@ bool TensorState::is_contiguous() const {
 void* TensorState::data() const {
   if (storage == nullptr || elements() == 0) return nullptr;
   return static_cast<std::byte*>(storage->block.data()) +
-         static_cast<size_t>(offset) * bytes_of(dtype);
+         static_cast<size_t>(offset) * dtype_bytes(dtype);
 }
 
 void attach_tensor(napi_env env, napi_value object, std::shared_ptr<TensorState> state) {
@@ -182,7 +182,7 @@ void read_data(Arguments* args, napi_value value, int32_t dtype, int64_t element
     args->fail("data", std::to_string(elements) + " elements", std::to_string(array.length));
     return;
   }
-  bits->resize(array.length * bytes_of(dtype));
+  bits->resize(array.length * dtype_bytes(dtype));
   if (!is_converted) {
     if (!bits->empty()) std::memcpy(bits->data(), array.data, bits->size());
     return;
@@ -210,7 +210,7 @@ napi_value make_array(napi_env env, napi_typedarray_type type, size_t element_by
 
 // raw: half types stay Uint16Array and f32 becomes Uint32Array.
 napi_value data_of(napi_env env, int32_t dtype, bool raw, const std::vector<std::byte>& bits) {
-  const size_t length = bits.size() / bytes_of(dtype);
+  const size_t length = bits.size() / dtype_bytes(dtype);
   void* data = nullptr;
   if (is_half(dtype) && !raw) {
     const napi_value array = make_array(env, napi_float32_array, sizeof(float), length, &data);
@@ -224,7 +224,7 @@ napi_value data_of(napi_env env, int32_t dtype, bool raw, const std::vector<std:
   }
   const napi_typedarray_type type =
       raw && dtype == SKV_F32 ? napi_uint32_array : array_type_of(dtype);
-  const napi_value array = make_array(env, type, bytes_of(dtype), length, &data);
+  const napi_value array = make_array(env, type, dtype_bytes(dtype), length, &data);
   if (array != nullptr && !bits.empty()) std::memcpy(data, bits.data(), bits.size());
   return array;
 }
@@ -250,7 +250,7 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
 
   state->strides = dense_strides(state->shape);
   state->device = device;
-  const size_t bytes = static_cast<size_t>(elements) * bytes_of(state->dtype);
+  const size_t bytes = static_cast<size_t>(elements) * dtype_bytes(state->dtype);
   Status status = TensorStorage::allocate(device, bytes, &state->storage, "Tensor");
   if (is_ok(status)) {
     OpRunner& run = device->runner();

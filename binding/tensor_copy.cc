@@ -35,7 +35,7 @@ Status for_each_stretch(const TensorLayout& layout, Visit visit) {
 
 TensorLayout layout_of_tensor(const TensorState& tensor) {
   return {static_cast<std::byte*>(tensor.data()),
-          bytes_of(tensor.dtype),
+          dtype_bytes(tensor.dtype),
           tensor.shape,
           tensor.strides,
           tensor.elements(),

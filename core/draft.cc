@@ -1,7 +1,6 @@
 #include "core/draft.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace spindlekv {
 namespace {

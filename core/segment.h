@@ -6,29 +6,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/dtype.h"
 #include "core/page_pool.h"
 #include "core/types.h"
 
 namespace spindlekv {
-
-// Byte size of one element; 0 for an unknown dtype.
-constexpr size_t dtype_bytes(int32_t dtype) {
-  switch (dtype) {
-    case SKV_F32:
-    case SKV_I32:
-      return 4;
-    case SKV_F16:
-    case SKV_BF16:
-    case SKV_U16:
-      return 2;
-    case SKV_U8:
-      return 1;
-    case SKV_U64:
-      return 8;
-    default:
-      return 0;
-  }
-}
 
 // What a segment's arrays must hold.
 struct SegmentShape {

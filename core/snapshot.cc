@@ -1,7 +1,5 @@
 // Store::snapshot: everything a store holds as one byte string, so that two states can be compared
 // bit for bit.
-#include <cstring>
-
 #include "core/store.h"
 
 namespace spindlekv {

@@ -1,7 +1,6 @@
 #include "core/store.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace spindlekv {
 namespace {

@@ -77,7 +77,7 @@ void BuildCodebookCall::read_outputs(const ObjectReader& reader, SkvCodebookProb
 
   const TensorState* refs = reader.tensor_or_null("refs", list_of(dtype_bit(SKV_U16) | i32));
   if (refs != nullptr) {
-    const auto bytes = static_cast<int32_t>(bytes_of(refs->dtype));
+    const auto bytes = static_cast<int32_t>(dtype_bytes(refs->dtype));
     if (params.ref_bytes != 0 && params.ref_bytes != bytes) {
       reader.fail("refs", "the dtype of the other problems' refs", dtype_name(refs->dtype));
     }

@@ -36,7 +36,7 @@ const TensorState* read_magnitudes(const ObjectReader& reader, const char* name,
 const TensorState* read_references(const ObjectReader& reader, const char* name, SkvRun* run) {
   const TensorState* refs = reader.tensor(name, list_of(dtype_bit(SKV_U16) | dtype_bit(SKV_I32)));
   if (refs == nullptr) return nullptr;
-  const auto bytes = static_cast<int32_t>(bytes_of(refs->dtype));
+  const auto bytes = static_cast<int32_t>(dtype_bytes(refs->dtype));
   if (run->ref_bytes != 0 && run->ref_bytes != bytes) {
     reader.fail(name, "the dtype of kRef", dtype_name(refs->dtype));
   }

@@ -30,7 +30,7 @@ Status check_append_kv(const SkvAppendKvParams& p) {
     check.present("v", item.v);
     check.row_stride("k_stride_token", item.k_stride_token, item.tokens, p.head_dim);
     check.row_stride("v_stride_token", item.v_stride_token, item.tokens, p.head_dim);
-    check_run_pointers(&check, item.dst, item.tokens, bytes_of(p.dtype), false);
+    check_run_pointers(&check, item.dst, item.tokens, dtype_bytes(p.dtype), false);
   }
   return check.status();
 }

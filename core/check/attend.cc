@@ -33,14 +33,14 @@ Status check_attend(const SkvAttendParams& p) {
                   p.head_dim,
                   p.q_stride_head,
                   p.q_stride_token,
-                  bytes_of(p.q_dtype)};
+                  dtype_bytes(p.q_dtype)};
     const Block out{p.out,
                     query_heads,
                     p.queries,
                     p.head_dim,
                     p.out_stride_head,
                     p.out_stride_token,
-                    bytes_of(p.q_dtype)};
+                    dtype_bytes(p.q_dtype)};
     check.distinct_rows("out", out);
     check.apart("out", "q", out, q);
   }

@@ -26,24 +26,6 @@ Range address_range(const Block& block) {
 
 }  // namespace
 
-size_t bytes_of(int32_t dtype) {
-  switch (dtype) {
-    case SKV_F32:
-    case SKV_I32:
-      return 4;
-    case SKV_F16:
-    case SKV_BF16:
-    case SKV_U16:
-      return 2;
-    case SKV_U8:
-      return 1;
-    case SKV_U64:
-      return 8;
-    default:
-      return 0;
-  }
-}
-
 const char* dtype_name(int32_t dtype) {
   switch (dtype) {
     case SKV_F32:

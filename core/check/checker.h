@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/dtype.h"
 #include "core/status.h"
 #include "core/types.h"
 
@@ -23,8 +24,6 @@ inline constexpr int32_t kMaxGroup = 16;     // query heads per KV head: the bit
 inline constexpr size_t kRowAlignment = 16;  // bytes, of the K and V rows of a run
 inline constexpr int64_t kMaxShortReference = 65536;  // codewords that a 2-byte reference can name
 
-// Bytes of one element; 0 for a value that is no SkvDType.
-size_t bytes_of(int32_t dtype);
 const char* dtype_name(int32_t dtype);
 
 // Where the elements of a [outer, inner, row] block of memory lie: strides and sizes in elements.

@@ -49,9 +49,9 @@ Status check_compact(const SkvCompactParams& p) {
     check.at_least("dst_slot", item.dst_slot, 0);
     if (item.count <= 0) continue;
     check.present("indices", item.indices);
-    check_run_pointers(&check, item.src, item.count, bytes_of(p.dtype), false);
-    check_run_pointers(&check, item.dst, item.count, bytes_of(p.dtype), false);
-    if (check.ok()) check_apart(&check, item, p.head_dim, bytes_of(p.dtype));
+    check_run_pointers(&check, item.src, item.count, dtype_bytes(p.dtype), false);
+    check_run_pointers(&check, item.dst, item.count, dtype_bytes(p.dtype), false);
+    if (check.ok()) check_apart(&check, item, p.head_dim, dtype_bytes(p.dtype));
   }
   return check.status();
 }

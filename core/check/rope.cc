@@ -19,7 +19,7 @@ Status check_rope(const SkvRopeParams& p) {
                 "positions_from, positions_to or both", "neither");
   check.row_stride("in_stride_token", p.in_stride_token, p.tokens, p.head_dim);
   check.row_stride("in_stride_head", p.in_stride_head, p.heads, p.head_dim);
-  const size_t bytes = bytes_of(p.dtype);
+  const size_t bytes = dtype_bytes(p.dtype);
   const Block in{p.in, p.heads, p.tokens, p.head_dim, p.in_stride_head, p.in_stride_token, bytes};
   const Block out{p.out, p.heads, p.tokens, p.head_dim, p.out_stride_head, p.out_stride_token,
                   bytes};

@@ -56,7 +56,7 @@ void check_heads(Checker* check, const HeadRules& rules, int64_t* most_slots) {
       check->flag("rotated", run.rotated);
       check->require(rules.reindex == 0 || run.rotated == 0, "rotated",
                      "keys before RoPE (reindex turns them by their slot)", "rotated keys");
-      check_run_pointers(check, run, run.slots, bytes_of(rules.dtype), true);
+      check_run_pointers(check, run, run.slots, dtype_bytes(rules.dtype), true);
       slots += std::max(run.slots, 0);
     }
     check->enter("heads", h);
