@@ -34,6 +34,7 @@ set(SKV_CORE_SOURCES
 set(SKV_CPU_SOURCES
   cpu/append_kv.cc
   cpu/attend.cc
+  cpu/attend_batch.cc
   cpu/backend.cc
   cpu/build_codebook.cc
   cpu/build_codebook_cover.cc
@@ -71,6 +72,7 @@ set(SKV_CPU_ISA_SOURCES
 set(SKV_CUDA_SOURCES
   cuda/append_kv/append_kv.cu
   cuda/attend/attend.cu
+  cuda/attend_batch/attend_batch.cu
   cuda/backend.cu
   cuda/build_codebook/build_codebook.cu
   cuda/common/device.cu

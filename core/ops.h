@@ -27,6 +27,7 @@ extern "C" {
 #define SKV_OPS(X)                     \
   X(append_kv, AppendKv)               \
   X(attend, Attend)                    \
+  X(attend_batch, AttendBatch)         \
   X(window_scores, WindowScores)       \
   X(pool_scores, PoolScores)           \
   X(reduce_group, ReduceGroup)         \
@@ -116,6 +117,22 @@ typedef struct SkvAttendParams {
   int32_t score_mode;   /* SkvScoreMode */
   int32_t reserved;
 } SkvAttendParams;
+
+/* ---- attend_batch -------------------------------------------------------------------------------
+ * attend for several caches in one call: sequences of a server's step, or layers whose queries are
+ * at hand together. Items may differ in everything but dtype, q_dtype, head_dim and group: lengths,
+ * codecs, number of queries, positions, rope, causality. Item i's out, lse and score_sum are those
+ * that attend(items[i]) gives, under docs/tolerance.md: not bit for bit, because runs that several
+ * items have in common are read once for all of them. Shared are the leading runs of a KV head that
+ * are equal in every field of SkvRun (a prefix kept through fork()); the shared and the own part
+ * are partials, merged in slot order (cascade attention). An item's result does not depend on the
+ * order of the items or on threads. Outputs of different items must not overlap. n_items = 0 does
+ * nothing. */
+typedef struct SkvAttendBatchParams {
+  int32_t n_items;
+  int32_t reserved;
+  const SkvAttendParams* items; /* host [n_items] */
+} SkvAttendBatchParams;
 
 /* ---- window_scores ----------------------------------------------------------------------------
  * Canonical (entropy and lse apart). Column statistics of the softmax of W query rows over all

@@ -4,8 +4,9 @@
 
 namespace spindlekv {
 
-Status check_attend(const SkvAttendParams& p) {
-  Checker check("attend");
+namespace {
+
+void check_problem(Checker& check, const SkvAttendParams& p) {
   check.float_dtype("dtype", p.dtype);
   check.float_dtype("q_dtype", p.q_dtype);
   check.head_dim(p.head_dim);
@@ -19,7 +20,7 @@ Status check_attend(const SkvAttendParams& p) {
   check.positions("query_position", p.query_position, p.queries, SkvRope{});
   check.positions("rope_query_position", p.rope_query_position, p.queries, p.rope);
   check.range("score_mode", p.score_mode, SKV_SCORE_NONE, SKV_SCORE_KV_HEAD);
-  if (!check.ok()) return check.status();
+  if (!check.ok()) return;
 
   const int64_t query_heads = static_cast<int64_t>(p.kv_heads) * p.group;
   if (p.queries > 0) {
@@ -55,6 +56,30 @@ Status check_attend(const SkvAttendParams& p) {
     const int64_t rows = p.score_mode == SKV_SCORE_QUERY_HEAD ? query_heads : p.kv_heads;
     check.present("score_sum", p.score_sum);
     check.row_stride("score_stride", p.score_stride, rows, most_slots);
+  }
+}
+
+}  // namespace
+
+Status check_attend(const SkvAttendParams& params) {
+  Checker check("attend");
+  check_problem(check, params);
+  return check.status();
+}
+
+Status check_attend_batch(const SkvAttendBatchParams& params) {
+  Checker check("attend_batch");
+  check.at_least("n_items", params.n_items, 0);
+  if (params.n_items > 0) check.present("items", params.items);
+  for (int32_t i = 0; check.ok() && i < params.n_items; ++i) {
+    const SkvAttendParams& item = params.items[i];
+    const SkvAttendParams& first = params.items[0];
+    check.enter("items", i);
+    check_problem(check, item);
+    check.range("dtype", item.dtype, first.dtype, first.dtype);
+    check.range("q_dtype", item.q_dtype, first.q_dtype, first.q_dtype);
+    check.range("head_dim", item.head_dim, first.head_dim, first.head_dim);
+    check.range("group", item.group, first.group, first.group);
   }
   return check.status();
 }
