@@ -113,6 +113,8 @@ set(SKV_BINDING_SOURCES
   binding/job.cc
   binding/ops/append_kv.cc
   binding/ops/attend.cc
+  binding/ops/attend_arguments.cc
+  binding/ops/attend_batch.cc
   binding/ops/build_codebook.cc
   binding/ops/compact.cc
   binding/ops/nearest_codeword.cc

@@ -27,6 +27,7 @@ export interface NativeDeviceInfo {
 type OpNames =
   | "appendKv"
   | "attend"
+  | "attendBatch"
   | "windowScores"
   | "poolScores"
   | "reduceGroup"

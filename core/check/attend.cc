@@ -74,7 +74,7 @@ Status check_attend_batch(const SkvAttendBatchParams& params) {
   for (int32_t i = 0; check.ok() && i < params.n_items; ++i) {
     const SkvAttendParams& item = params.items[i];
     const SkvAttendParams& first = params.items[0];
-    check.enter("items", i);
+    check.within("items", i);
     check_problem(check, item);
     check.range("dtype", item.dtype, first.dtype, first.dtype);
     check.range("q_dtype", item.q_dtype, first.q_dtype, first.q_dtype);

@@ -53,15 +53,24 @@ void Checker::enter(const char* list, int64_t i, int64_t j) {
   j_ = j;
 }
 
+void Checker::within(const char* list, int64_t i) {
+  outer_list_ = list;
+  outer_i_ = i;
+}
+
 void Checker::fail(const char* param, const char* expected, const char* actual) {
+  char outer[32] = "";
+  if (outer_list_ != nullptr) {
+    std::snprintf(outer, sizeof(outer), "%s[%" PRId64 "].", outer_list_, outer_i_);
+  }
   char place[64] = "";
   if (list_ != nullptr && j_ >= 0) {
     std::snprintf(place, sizeof(place), "%s[%" PRId64 "][%" PRId64 "].", list_, i_, j_);
   } else if (list_ != nullptr) {
     std::snprintf(place, sizeof(place), "%s[%" PRId64 "].", list_, i_);
   }
-  status_ = error_status(SKV_ARGUMENT, op_, "expected %s for %s%s, got %s", expected, place, param,
-                         actual);
+  status_ = error_status(SKV_ARGUMENT, op_, "expected %s for %s%s%s, got %s", expected, outer,
+                         place, param, actual);
 }
 
 void Checker::require(bool holds, const char* param, const char* expected, const char* actual) {

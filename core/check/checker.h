@@ -47,6 +47,8 @@ class Checker {
   // Parameter names that follow are members of `list`[i], or `list`[i][j].
   void enter(const char* list, int64_t i, int64_t j = -1);
   void leave() { list_ = nullptr; }
+  // Every name that follows, of members of lists too, is inside `list`[i].
+  void within(const char* list, int64_t i);
 
   // The general rule: `expected` and `actual` are printf formats of one value each, or plain words.
   void require(bool holds, const char* param, const char* expected, int64_t actual);
@@ -77,6 +79,8 @@ class Checker {
 
   Status status_;
   const char* op_;
+  const char* outer_list_ = nullptr;
+  int64_t outer_i_ = -1;
   const char* list_ = nullptr;
   int64_t i_ = -1;
   int64_t j_ = -1;

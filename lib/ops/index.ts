@@ -2,6 +2,7 @@
 export type { AsyncOptions } from "../jobs.js";
 export * from "./append-kv.js";
 export * from "./attend.js";
+export * from "./attend-batch.js";
 export * from "./build-codebook.js";
 export * from "./compact.js";
 export * from "./nearest-codeword.js";
