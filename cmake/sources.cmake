@@ -35,6 +35,7 @@ set(SKV_CPU_SOURCES
   cpu/append_kv.cc
   cpu/attend.cc
   cpu/attend_batch.cc
+  cpu/attend_plan.cc
   cpu/backend.cc
   cpu/build_codebook.cc
   cpu/build_codebook_cover.cc

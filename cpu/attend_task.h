@@ -1,8 +1,9 @@
 // What attend hands to its kernels: a piece of work, and the memory that it owns.
 //
 // Rows are the query heads of a KV head's group times the queries of a block: query t of head g is
-// row g * n_queries + t. A piece is the attention of those rows over some tiles of the head; its
-// result is the partial (m, l, acc): running maximum, sum of exponentials, weighted value sum.
+// row g * n_queries + t; those of several items that read the same slots follow each other. A piece
+// is the attention of those rows over some slots of the head; its result is the partial (m, l,
+// acc): running maximum, sum of exponentials, weighted value sum.
 #pragma once
 
 #include <cstdint>
@@ -24,29 +25,37 @@ static inline constexpr int padded_rows(int rows) {
 }
 static inline constexpr int padded_dim(int head_dim) { return (head_dim + 15) / 16 * 16; }
 
-struct AttendTask {
+// The rows that one item has in a piece: a block of its queries.
+struct AttendPart {
   const SkvAttendParams* params;
-  SlotSource source;
   int kv_head;
-  int first_query, n_queries;  // the block
-  int first_tile, n_tiles;     // the piece
-  float* m;                    // [rows]
-  float* l;                    // [rows]
-  float* acc;                  // [padded_rows, padded_dim]
-  float* logits;               // [n_tiles, rows, 64] kept for score accumulation, or NULL
-  float* scratch;              // attend_scratch_floats
+  int first_query, n_queries;
+  int line;  // cpu/attend_plan.h: whose result they belong to
 };
+
+struct AttendTask {
+  const AttendPart* parts;  // keys, scale apart, are the same for all: those of the first
+  int n_parts;
+  int rows;  // of all parts
+  SlotSource source;
+  int first_slot, n_slots;  // the piece; its tiles begin at first_slot
+  float* m;                 // [rows]
+  float* l;                 // [rows]
+  float* acc;               // [padded_rows, padded_dim]
+  float* logits;            // [tiles, rows, 64] kept for score accumulation, or NULL
+  float* scratch;           // attend_scratch_floats
+};
+
+struct AttendPartial;
 
 struct MergeTask {
   const SkvAttendParams* params;
   int query_head, query;
-  int pieces;
-  const float* m;  // of the first piece, and so on in steps of the strides
-  const float* l;
-  const float* acc;
-  int64_t row_stride, acc_stride;  // from piece to piece
-  float* acc_scratch;              // [padded_dim]
-  float* lse;                      // [1] out
+  int row;  // of the line
+  const AttendPartial* partials;
+  int n_partials;
+  float* acc_scratch;  // [padded_dim]
+  float* lse;          // [1] out
 };
 
 struct ScoreTask {

@@ -92,9 +92,8 @@ void add_run(const SlotSource& source, const SkvRun& run, int first, int n, int 
 
 }  // namespace
 
-void read_tile(const SlotSource& source, int index, SlotTile* tile) {
-  const int first_slot = index * kTileSlots;
-  tile->count = std::min(kTileSlots, source.slots - first_slot);
+void read_slots(const SlotSource& source, int first_slot, int count, SlotTile* tile) {
+  tile->count = count;
   tile->has_turn = tile->has_k_magnitude = tile->has_v_magnitude = false;
   tile->has_mask = tile->has_beta = false;
 
@@ -113,7 +112,7 @@ void read_tile(const SlotSource& source, int index, SlotTile* tile) {
 }
 
 Status check_key_positions(const char* op, const SkvRun* runs, int32_t n_runs, const SkvRope& rope,
-                           bool reindex) {
+                           bool reindex, const char* place) {
   if (rope.cos_sin == nullptr || reindex) return ok_status();
   for (int32_t r = 0; r < n_runs; ++r) {
     const SkvRun& run = runs[r];
@@ -125,8 +124,8 @@ Status check_key_positions(const char* op, const SkvRun* runs, int32_t n_runs, c
     }
     if (run.slots > 0 && largest >= static_cast<uint32_t>(rope.positions)) {
       return error_status(SKV_ARGUMENT, op,
-                          "expected positions below %d (the RoPE table) for runs[%d], got %d",
-                          rope.positions, r, static_cast<int32_t>(largest));
+                          "expected positions below %d (the RoPE table) for %sruns[%d], got %d",
+                          rope.positions, place, r, static_cast<int32_t>(largest));
     }
   }
   return ok_status();

@@ -3,7 +3,7 @@
 //
 // attend and window_scores read keys and values through tiles only, so a tile may span runs of
 // different codecs. Tile t of a head covers its slots [64 t, 64 t + 64): the blocks of
-// core/canonical.h.
+// core/canonical.h. A piece of attend counts its tiles from its own first slot.
 #pragma once
 
 #include <cstdint>
@@ -54,12 +54,20 @@ static inline int tiles_of(int slots) {
   return static_cast<int>((int64_t{slots} + kTileSlots - 1) / kTileSlots);
 }
 
+// Fills *tile with slots [first_slot, first_slot + count) of the head, at least one.
+void read_slots(const SlotSource& source, int first_slot, int count, SlotTile* tile);
+
 // Fills *tile with slots [64 * index, ...) of the head.
-void read_tile(const SlotSource& source, int index, SlotTile* tile);
+static inline void read_tile(const SlotSource& source, int index, SlotTile* tile) {
+  const int first_slot = index * kTileSlots;
+  const int left = source.slots - first_slot;
+  read_slots(source, first_slot, left < kTileSlots ? left : kTileSlots, tile);
+}
 
 // The RoPE table must reach every position that a key stored before RoPE turns by: an argument
-// error otherwise, because a position beyond it would be read from foreign memory.
+// error otherwise, because a position beyond it would be read from foreign memory. `place` is what
+// stands before `runs` in the message.
 Status check_key_positions(const char* op, const SkvRun* runs, int32_t n_runs, const SkvRope& rope,
-                           bool reindex);
+                           bool reindex, const char* place = "");
 
 }  // namespace spindlekv::cpu

@@ -4,6 +4,7 @@
 // K (turned, transposed) and V of a tile become floats once and serve all rows of the block; tiles
 // that lie in the future of every query are skipped. Compute-bound: 4 D flops per row and slot.
 #include "cpu/attend_task.h"
+#include "cpu/isa/attend_rows.h"
 #include "cpu/isa/matmul.h"
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
@@ -58,28 +59,25 @@ void add_values_apart(const Memory& memory, int rows, int count, int dim, float*
 // Logits to weights for all rows; true if a slot is hidden from some row.
 bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, const Extent& extent,
            float* kept) {
-  const SkvAttendParams& params = *task.params;
-  const int rows = params.group * task.n_queries;
   bool hidden = false;
-  for (int r = 0; r < rows; ++r) {
+  for_each_row(task, [&](int r, const SkvAttendParams& params, int head, int32_t position) {
     float* const x = memory.scores + r * kTileSlots;
-    const Sight sight = row_sight(tile, extent, r / task.n_queries, params.causal != 0,
-                                  params.query_position + task.first_query + r % task.n_queries);
+    const Sight sight = row_sight(tile, extent, head, params.causal != 0, position);
     hidden = hidden || hides(sight);
     finish_logits(tile, sight, params.scale, x);
     if (kept != nullptr) {
       for (int i = 0; i < kTileSlots; i += kWidth) store(kept + r * kTileSlots + i, load(x + i));
     }
     memory.factor[r] = advance_row(x, task.m + r, task.l + r);
-  }
+  });
   return hidden;
 }
 
 template <class Element>
 void add_tile(const AttendTask& task, const Memory& memory, const SlotTile& tile,
               const Extent& extent, float* kept, int dim) {
-  const SkvAttendParams& params = *task.params;
-  const int rows = params.group * task.n_queries;
+  const SkvAttendParams& params = *task.parts->params;
+  const int rows = task.rows;
   const int all_rows = padded_rows(rows);
   load_keys_transposed<Element>(tile, params.rope, params.head_dim, dim, memory.staging,
                                 memory.keys);
@@ -95,11 +93,22 @@ void add_tile(const AttendTask& task, const Memory& memory, const SlotTile& tile
                        memory.factor, task.acc, dim);
 }
 
+// The largest position that some row sees.
+int32_t last_visible(const AttendTask& task) {
+  int32_t last = 0;
+  for (int i = 0; i < task.n_parts; ++i) {
+    const AttendPart& part = task.parts[i];
+    const int32_t query = part.params->query_position + part.first_query + part.n_queries - 1;
+    const int32_t limit = part.params->causal != 0 ? query : INT32_MAX;
+    last = limit > last ? limit : last;
+  }
+  return last;
+}
+
 template <class Element>
 void attend(const AttendTask& task) {
-  const SkvAttendParams& params = *task.params;
-  const int dim = padded_dim(params.head_dim);
-  const int rows = params.group * task.n_queries;
+  const int dim = padded_dim(task.parts->params->head_dim);
+  const int rows = task.rows;
   const int all_rows = padded_rows(rows);
   Memory memory;
   memory.q = task.scratch;
@@ -109,7 +118,7 @@ void attend(const AttendTask& task) {
   memory.scores = memory.staging + 8 * dim;
   memory.factor = memory.scores + all_rows * kTileSlots;
 
-  load_queries(params, task.kv_head, task.first_query, task.n_queries, all_rows, dim, memory.q);
+  load_all_queries(task, all_rows, dim, memory.q);
   for (int r = 0; r < rows; ++r) {
     task.m[r] = kNegativeInfinity;
     task.l[r] = 0.0f;
@@ -117,14 +126,14 @@ void attend(const AttendTask& task) {
   for (int r = rows; r < all_rows; ++r) memory.factor[r] = 0.0f;
   for (int i = 0; i < all_rows * dim; i += kWidth) store(task.acc + i, zero());
 
-  const int32_t last_query = params.query_position + task.first_query + task.n_queries - 1;
+  const int32_t last_position = last_visible(task);
   SlotTile tile;
-  for (int i = 0; i < task.n_tiles; ++i) {
-    read_tile(task.source, task.first_tile + i, &tile);
+  for (int i = 0; i < tiles_of(task.n_slots); ++i) {
+    read_tile_of(task, i, &tile);
     const Extent extent = position_extent(tile);
     float* const kept =
         task.logits == nullptr ? nullptr : task.logits + int64_t{i} * rows * kTileSlots;
-    if (params.causal != 0 && extent.least > last_query) {
+    if (extent.least > last_position) {
       for (int x = 0; kept != nullptr && x < rows * kTileSlots; ++x) kept[x] = kNegativeInfinity;
       continue;
     }
@@ -135,7 +144,7 @@ void attend(const AttendTask& task) {
 }  // namespace
 
 void attend_block(const AttendTask& task) {
-  switch (task.params->dtype) {
+  switch (task.parts->params->dtype) {
     case SKV_F16:
       return attend<F16>(task);
     case SKV_BF16:

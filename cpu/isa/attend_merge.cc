@@ -3,6 +3,7 @@
 //   w_i = exp(m_i - max m);  out = sum acc_i w_i / sum l_i w_i;  lse = max m + ln(sum l_i w_i)
 //   score_sum[s] += sum_r exp(logit[r, s] - lse[r])
 // Pieces i and rows r are taken in ascending order.
+#include "cpu/attend_plan.h"
 #include "cpu/attend_task.h"
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
@@ -22,8 +23,9 @@ void merge_partials(const MergeTask& task) {
   const SkvAttendParams& params = *task.params;
   const int dim = padded_dim(params.head_dim);
   float maximum = kNegativeInfinity;
-  for (int i = 0; i < task.pieces; ++i) {
-    const float m = task.m[i * task.row_stride];
+  for (int i = 0; i < task.n_partials; ++i) {
+    const AttendPartial& partial = task.partials[i];
+    const float m = partial.piece->m[partial.first_row + task.row];
     maximum = m > maximum ? m : maximum;
   }
   const float pivot = finite_pivot(maximum);
@@ -31,11 +33,13 @@ void merge_partials(const MergeTask& task) {
   float total = 0.0f;
   float* const sum = task.acc_scratch;
   for (int d = 0; d < dim; d += kWidth) store(sum + d, zero());
-  for (int i = 0; i < task.pieces; ++i) {
-    const float l = task.l[i * task.row_stride];
+  for (int i = 0; i < task.n_partials; ++i) {
+    const AttendPiece& piece = *task.partials[i].piece;
+    const int row = task.partials[i].first_row + task.row;
+    const float l = piece.l[row];
     if (l == 0.0f) continue;  // saw nothing
-    const float weight = exp_of(task.m[i * task.row_stride] - pivot);
-    const float* const acc = task.acc + i * task.acc_stride;
+    const float weight = exp_of(piece.m[row] - pivot);
+    const float* const acc = piece.acc + int64_t{row} * dim;
     total += l * weight;
     for (int d = 0; d < dim; d += kWidth) {
       store(sum + d, madd(splat(weight), load(acc + d), load(sum + d)));

@@ -6,6 +6,7 @@
 // slot, memory-bound. Keys that turn while they are read go through a float tile in the first-level
 // cache.
 #include "cpu/attend_task.h"
+#include "cpu/isa/attend_rows.h"
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
 
@@ -209,7 +210,7 @@ struct Memory {
 template <class Element>
 void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile& next,
            int rows, int dim) {
-  const SkvAttendParams& params = *task.params;
+  const SkvAttendParams& params = *task.parts->params;
   const Ahead ahead{next.k, params.head_dim * static_cast<int>(sizeof(Element))};
   if (!tile.has_turn) {
     by_fours(rows, ScoreCall<Element>{memory.q, dim, tile.k, tile.count, params.head_dim, tile.k,
@@ -237,32 +238,29 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
 }
 
 // Logits to weights: updates m and l, leaves exp(x - m) in scores and the rescale factor of acc.
-bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, float* kept,
-           int rows) {
-  const SkvAttendParams& params = *task.params;
-  const Extent extent = params.causal != 0 ? position_extent(tile) : Extent{0, 0};
+bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, float* kept) {
+  const Extent extent = position_extent(tile);
   bool hidden = false;
-  for (int r = 0; r < rows; ++r) {
+  for_each_row(task, [&](int r, const SkvAttendParams& params, int head, int32_t position) {
     float* const x = memory.scores + r * kTileSlots;
-    const Sight sight = row_sight(tile, extent, r / task.n_queries, params.causal != 0,
-                                  params.query_position + task.first_query + r % task.n_queries);
+    const Sight sight = row_sight(tile, extent, head, params.causal != 0, position);
     hidden = hidden || hides(sight);
     finish_logits(tile, sight, params.scale, x);
     if (kept != nullptr) {
       for (int i = 0; i < kTileSlots; i += kWidth) store(kept + r * kTileSlots + i, load(x + i));
     }
     memory.factor[r] = advance_row(x, task.m + r, task.l + r);
-    if (!tile.has_v_magnitude) continue;
+    if (!tile.has_v_magnitude) return;
     for (int i = 0; i < kTileSlots; i += kWidth)
       store(x + i, mul(load(x + i), load(tile.v_magnitude + i)));
-  }
+  });
   return hidden;
 }
 
 template <class Element>
 void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile& next,
          bool hidden, int rows, int dim) {
-  const int head_dim = task.params->head_dim;
+  const int head_dim = task.parts->params->head_dim;
   if (hidden && has_nonfinite<Element>(tile.v, tile.count, head_dim)) {
     add_values_apart<Element>(memory.scores, tile.v, rows, tile.count, head_dim, dim, memory.factor,
                               task.acc);
@@ -275,16 +273,15 @@ void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, con
 
 template <class Element>
 void stream(const AttendTask& task) {
-  const SkvAttendParams& params = *task.params;
-  const int dim = padded_dim(params.head_dim);
-  const int rows = params.group * task.n_queries;
+  const int dim = padded_dim(task.parts->params->head_dim);
+  const int rows = task.rows;
   Memory memory;
   memory.q = task.scratch;
   memory.keys = memory.q + padded_rows(rows) * dim;
   memory.scores = memory.keys + kTileSlots * dim;
   memory.factor = memory.scores + padded_rows(rows) * kTileSlots;
 
-  load_queries(params, task.kv_head, task.first_query, task.n_queries, rows, dim, memory.q);
+  load_all_queries(task, rows, dim, memory.q);
   for (int r = 0; r < rows; ++r) {
     task.m[r] = kNegativeInfinity;
     task.l[r] = 0.0f;
@@ -292,17 +289,18 @@ void stream(const AttendTask& task) {
   for (int i = 0; i < rows * dim; i += kWidth) store(task.acc + i, zero());
 
   SlotTile tiles[2];
-  read_tile(task.source, task.first_tile, &tiles[0]);
-  for (int i = 0; i < task.n_tiles; ++i) {
+  const int n_tiles = tiles_of(task.n_slots);
+  read_tile_of(task, 0, &tiles[0]);
+  for (int i = 0; i < n_tiles; ++i) {
     const SlotTile& tile = tiles[i % 2];
     SlotTile& next = tiles[(i + 1) % 2];
-    const bool is_last = i + 1 == task.n_tiles;
-    if (!is_last) read_tile(task.source, task.first_tile + i + 1, &next);
+    const bool is_last = i + 1 == n_tiles;
+    if (!is_last) read_tile_of(task, i + 1, &next);
     const SlotTile& ahead = is_last ? tile : next;
     float* const kept =
         task.logits == nullptr ? nullptr : task.logits + int64_t{i} * rows * kTileSlots;
     score<Element>(task, memory, tile, ahead, rows, dim);
-    const bool hidden = weigh(task, memory, tile, kept, rows);
+    const bool hidden = weigh(task, memory, tile, kept);
     add<Element>(task, memory, tile, ahead, hidden, rows, dim);
   }
 }
@@ -310,7 +308,7 @@ void stream(const AttendTask& task) {
 }  // namespace
 
 void attend_stream(const AttendTask& task) {
-  switch (task.params->dtype) {
+  switch (task.parts->params->dtype) {
     case SKV_F16:
       return stream<F16>(task);
     case SKV_BF16:

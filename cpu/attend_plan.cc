@@ -1,0 +1,296 @@
+// Cuts attention into pieces; finds the runs that several items have in common.
+//
+// Lines are compared run by run: as long as all have the same next run it is read for all of them,
+// then they part into classes by the run that follows, and each class goes on in the same way. A
+// run of a line is looked at once, and a sort parts n lines.
+#include "cpu/attend_plan.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/carve.h"
+
+namespace spindlekv::cpu {
+namespace {
+
+// 512 slots of one head: 256 KiB of K and V at D = 128, f16. Blocks have more work per slot.
+constexpr int kStreamSlots = 8 * kTileSlots;
+constexpr int kBlockSlots = 32 * kTileSlots;
+// The most rows of a piece; lines that have more together share in several pieces.
+constexpr int kBlockRows = 128;
+// How often lines may part and still read on together; bounds the number of pieces.
+constexpr int kSharedLevels = 4;
+constexpr int64_t kWorkspaceTarget = int64_t{64} << 20;
+
+int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+int divide_up(int64_t n, int64_t by) { return static_cast<int>((n + by - 1) / by); }
+
+PieceKind kind_of(const SkvRun&, bool has_many_rows) {
+  return has_many_rows ? PieceKind::kBlock : PieceKind::kStream;
+}
+
+// Pieces of this kind hold slots of one run only.
+bool is_within_run(PieceKind) { return false; }
+
+int piece_slots(PieceKind kind) { return kind == PieceKind::kBlock ? kBlockSlots : kStreamSlots; }
+
+// Calls span(kind, first_slot, n_slots) for the ranges of runs that pieces are cut from.
+template <class Span>
+void for_each_span(const SkvRun* runs, int n_runs, bool has_many_rows, const Span& span) {
+  int at = 0;
+  while (at < n_runs) {
+    const PieceKind kind = kind_of(runs[at], has_many_rows);
+    int end = at + 1;
+    while (end < n_runs && !is_within_run(kind) && kind_of(runs[end], has_many_rows) == kind) ++end;
+    const int first = runs[at].slot_base;
+    const int slots = runs[end - 1].slot_base + runs[end - 1].slots - first;
+    if (slots > 0) span(kind, first, slots);
+    at = end;
+  }
+}
+
+int compare_bytes(const SkvRun& a, const SkvRun& b) { return std::memcmp(&a, &b, sizeof(SkvRun)); }
+static_assert(sizeof(SkvRun) == 8 * sizeof(int32_t) + 9 * sizeof(void*), "no padding");
+static_assert(sizeof(SkvRope) == 4 * sizeof(int32_t) + sizeof(void*), "no padding");
+
+const SkvHead& head_of(const AttendLine& line) {
+  return line.part.params->heads[line.part.kv_head];
+}
+const SkvRun* runs_of(const AttendLine& line) {
+  return line.part.params->runs + head_of(line).first_run;
+}
+
+}  // namespace
+
+QueryBlocks cut_queries(const SkvAttendParams& params) {
+  int slots = 0;
+  for (int h = 0; h < params.kv_heads; ++h) slots = std::max(slots, params.heads[h].slots);
+  const int tiles = std::max(1, tiles_of(slots));
+  const bool keeps_logits = params.score_mode != SKV_SCORE_NONE;
+
+  QueryBlocks cut;
+  const bool fits_stream = params.queries * int64_t{params.group} <= kStreamRows;
+  cut.queries = fits_stream ? params.queries : std::max(1, kBlockRows / params.group);
+  const int64_t logits_per_query = int64_t{params.kv_heads} * params.group * tiles * kTileSlots;
+  if (keeps_logits) {
+    const int64_t most = kWorkspaceTarget / static_cast<int64_t>(sizeof(float)) / logits_per_query;
+    cut.queries = static_cast<int>(std::clamp<int64_t>(most, 1, cut.queries));
+  }
+  cut.queries = std::min(cut.queries, params.queries);
+  cut.blocks = divide_up(params.queries, cut.queries);
+
+  const int rows = cut.queries * params.group;
+  const int pieces = divide_up(slots, rows > kStreamRows ? kBlockSlots : kStreamSlots);
+  const int64_t floats =
+      int64_t{params.kv_heads} * pieces * padded_rows(rows) * (padded_dim(params.head_dim) + 2) +
+      (keeps_logits ? logits_per_query * cut.queries : 0);
+  const int64_t bytes = static_cast<int64_t>(sizeof(float)) * std::max<int64_t>(1, floats);
+  cut.chunk = static_cast<int>(std::clamp<int64_t>(kWorkspaceTarget / bytes, 1, cut.blocks));
+  return cut;
+}
+
+void AttendPlan::count(const SkvAttendParams& params, const QueryBlocks& cut, int blocks) {
+  const int rows = cut.queries * params.group;
+  const bool has_many_rows = rows > kStreamRows;
+  head_dim_ = params.head_dim;
+  // Sharing stacks rows up to a whole block of them.
+  most_rows_ = std::max({most_rows_, rows, sharers_ > 1 ? kBlockRows : 0});
+  for (int h = 0; h < params.kv_heads; ++h) {
+    const SkvHead& head = params.heads[h];
+    const int cuts = std::min({kSharedLevels, sharers_ - 1, head.n_runs});
+    int64_t pieces = 1 + cuts;
+    int64_t tiles = 0;
+    for_each_span(params.runs + head.first_run, head.n_runs, has_many_rows,
+                  [&](PieceKind kind, int, int slots) {
+                    pieces += divide_up(slots, piece_slots(kind));
+                    tiles += tiles_of(slots);
+                  });
+    most_lines_ += blocks;
+    most_parts_ += int64_t{blocks} * (2 + cuts);
+    most_partials_ += blocks * pieces;
+    line_rows_ += blocks * round_up(rows, 16);
+    piece_rows_ += blocks * pieces * round_up(rows, 16);
+    acc_floats_ += blocks * pieces * padded_rows(rows) * padded_dim(head_dim_);
+    if (params.score_mode != SKV_SCORE_NONE) logit_floats_ += blocks * tiles * rows * kTileSlots;
+  }
+}
+
+size_t AttendPlan::carve(int lanes, void* base) {
+  Carver carver(base);
+  lines_ = carver.take<AttendLine>(most_lines_);
+  order_ = carver.take<int>(most_lines_);
+  parts_ = carver.take<AttendPart>(most_parts_);
+  pieces_ = carver.take<AttendPiece>(most_partials_);
+  partials_ = carver.take<AttendPartial>(most_partials_);
+  lse_ = carver.take<float>(line_rows_);
+  m_ = carver.take<float>(piece_rows_);
+  l_ = carver.take<float>(piece_rows_);
+  acc_ = carver.take<float>(acc_floats_);
+  logits_ = carver.take<float>(logit_floats_);
+  scratch_floats_ = round_up(attend_scratch_floats(most_rows_, head_dim_), 16);
+  scratch_ = carver.take<float>(lanes * scratch_floats_);
+  return carver.used();
+}
+
+void AttendPlan::add(const SkvAttendParams& params, const QueryBlocks& cut, int first_block,
+                     int blocks) {
+  for (int block = first_block; block < first_block + blocks; ++block) {
+    const int first_query = block * cut.queries;
+    const int queries = std::min(cut.queries, params.queries - first_query);
+    for (int h = 0; h < params.kv_heads; ++h) {
+      AttendLine& line = lines_[n_lines_];
+      line.part = {&params, h, first_query, queries, n_lines_++};
+      line.rows = queries * params.group;
+      line.has_many_rows = cut.queries * params.group > kStreamRows;
+      line.keeps_logits = params.score_mode != SKV_SCORE_NONE;
+      line.n_partials = line.done = 0;
+      line.lse = lse_ + line_rows_used_;
+      line_rows_used_ += round_up(line.rows, 16);
+      // As many as count() found, for the pieces of a full block.
+      const SkvHead& head = params.heads[h];
+      line.partials = partials_ + partials_used_;
+      partials_used_ += 1 + std::min({kSharedLevels, sharers_ - 1, head.n_runs});
+      for_each_span(params.runs + head.first_run, head.n_runs, line.has_many_rows,
+                    [&](PieceKind kind, int, int slots) {
+                      partials_used_ += divide_up(slots, piece_slots(kind));
+                    });
+    }
+  }
+}
+
+// The logits of one that accumulates scores belong to it alone: its tiles are added up by whoever
+// merges it.
+bool AttendPlan::may_share(const AttendLine& line) const {
+  return sharers_ > 1 && !line.keeps_logits && head_of(line).slots > 0;
+}
+
+void AttendPlan::cut() {
+  int* sharing = order_;
+  for (int i = 0; i < n_lines_; ++i) {
+    if (may_share(lines_[i])) {
+      *sharing++ = i;
+    } else {
+      cut_alone(i, 0);
+    }
+  }
+  // Keys are the same only if they turn by the same table.
+  const auto compare = [this](int a, int b) {
+    const AttendPart& x = lines_[a].part;
+    const AttendPart& y = lines_[b].part;
+    if (x.kv_head != y.kv_head) return x.kv_head - y.kv_head;
+    if (x.params->reindex != y.params->reindex) return x.params->reindex - y.params->reindex;
+    return std::memcmp(&x.params->rope, &y.params->rope, sizeof(SkvRope));
+  };
+  std::sort(order_, sharing, [&](int a, int b) {
+    const int order = compare(a, b);
+    return order != 0 ? order < 0 : a < b;
+  });
+  for (int* begin = order_; begin < sharing;) {
+    int* end = begin + 1;
+    while (end < sharing && compare(*begin, *end) == 0) ++end;
+    share(begin, end, 0, 0);
+    begin = end;
+  }
+}
+
+// Lines that have runs [0, first_run) in common, which have been cut.
+void AttendPlan::share(int* begin, int* end, int first_run, int level) {
+  if (end - begin == 1 || level == kSharedLevels) {
+    for (const int* i = begin; i < end; ++i) cut_alone(*i, first_run);
+    return;
+  }
+  const auto has_run = [this](int line, int run) { return run < head_of(lines_[line]).n_runs; };
+  const auto run_at = [this](int line, int run) -> const SkvRun& {
+    return runs_of(lines_[line])[run];
+  };
+  int common = first_run;
+  while (has_run(*begin, common) && std::all_of(begin + 1, end, [&](int line) {
+           return has_run(line, common) &&
+                  compare_bytes(run_at(line, common), run_at(*begin, common)) == 0;
+         })) {
+    ++common;
+  }
+  cut_for(begin, end, {first_run, common});
+
+  // Lines that end here come first, then one class after the other.
+  std::sort(begin, end, [&](int a, int b) {
+    if (!has_run(a, common) || !has_run(b, common)) {
+      return has_run(a, common) != has_run(b, common) ? has_run(b, common) : a < b;
+    }
+    const int order = compare_bytes(run_at(a, common), run_at(b, common));
+    return order != 0 ? order < 0 : a < b;
+  });
+  while (begin < end && !has_run(*begin, common)) ++begin;
+  const int next_level = common > first_run ? level + 1 : level;
+  while (begin < end) {
+    int* next = begin + 1;
+    while (next < end && compare_bytes(run_at(*begin, common), run_at(*next, common)) == 0) ++next;
+    share(begin, next, common, next_level);
+    begin = next;
+  }
+}
+
+void AttendPlan::cut_alone(int line, int first_run) {
+  const int n_runs = head_of(lines_[line]).n_runs;
+  cut_for(&line, &line + 1, {first_run, n_runs});
+  if (lines_[line].n_partials > 0) return;
+  AttendPart* const part = parts_ + parts_used_++;
+  *part = lines_[line].part;
+  pieces_[n_pieces_++] = {
+      PieceKind::kNothing, 1, part, 0, 0, 0, nullptr, nullptr, nullptr, nullptr};
+}
+
+// Pieces over the runs for all the lines, as many of them together as make up a block of rows.
+void AttendPlan::cut_for(const int* begin, const int* end, RunRange range) {
+  if (range.first == range.end) return;
+  while (begin < end) {
+    int rows = lines_[*begin].rows;
+    const int* next = begin + 1;
+    while (next < end && rows + lines_[*next].rows <= kBlockRows) rows += lines_[*next++].rows;
+    cut_rows(begin, next, rows, range);
+    begin = next;
+  }
+}
+
+void AttendPlan::cut_rows(const int* begin, const int* end, int rows, RunRange range) {
+  AttendPart* const parts = parts_ + parts_used_;
+  const int n_parts = static_cast<int>(end - begin);
+  for (const int* i = begin; i < end; ++i) parts_[parts_used_++] = lines_[*i].part;
+  for_each_span(runs_of(lines_[*begin]) + range.first, range.end - range.first,
+                rows > kStreamRows || lines_[*begin].has_many_rows,
+                [&](PieceKind kind, int first, int slots) {
+                  for (int done = 0; done < slots; done += piece_slots(kind)) {
+                    add_piece(kind, parts, n_parts, rows, first + done,
+                              std::min(piece_slots(kind), slots - done));
+                  }
+                });
+}
+
+void AttendPlan::add_piece(PieceKind kind, const AttendPart* parts, int n_parts, int rows,
+                           int first_slot, int n_slots) {
+  AttendPiece& piece = pieces_[n_pieces_++];
+  piece = {kind,
+           n_parts,
+           parts,
+           rows,
+           first_slot,
+           n_slots,
+           m_ + piece_rows_used_,
+           l_ + piece_rows_used_,
+           acc_ + acc_used_,
+           nullptr};
+  piece_rows_used_ += round_up(rows, 16);
+  acc_used_ += int64_t{padded_rows(rows)} * padded_dim(head_dim_);
+  if (lines_[parts->line].keeps_logits) {
+    piece.logits = logits_ + logits_used_;
+    logits_used_ += int64_t{tiles_of(n_slots)} * rows * kTileSlots;
+  }
+  int row = 0;
+  for (int i = 0; i < n_parts; ++i) {
+    AttendLine& line = lines_[parts[i].line];
+    line.partials[line.n_partials++] = {&piece, row};
+    row += line.rows;
+  }
+}
+
+}  // namespace spindlekv::cpu
