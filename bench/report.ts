@@ -95,6 +95,7 @@ baseline's time over the op's, "over plain" an arm's time over that of the case'
 
 - \`npm run bench -- first\`: decode attention against the read bandwidth. Inputs rotate over 512 MiB.
 - \`npm run bench -- ops\`: every op against the copy bandwidth, and against a baseline.
+- \`bench/gpu-all\`: the rows of a GPU, on a machine that has one ([what it does](gpu.md)).
 - \`--quick\` takes a few samples and leaves the result files alone.`;
 
 const noResults = "No result is committed yet.";
@@ -102,6 +103,7 @@ const noResults = "No result is committed yet.";
 const suiteTitles: Readonly<Record<string, string>> = {
   first: "Decode attention",
   ops: "All ops",
+  gpu: "Rows of the GPU",
 };
 
 function markdownTable({ head, rows }: Table): string {
@@ -113,7 +115,15 @@ function environmentLine(environment: Environment): string {
   const { device, detail, os, node, memoryBytes, commit, modified, date, load } = environment;
   const source = `commit ${commit.slice(0, 12)}${modified ? ", with uncommitted changes" : ""}`;
   const memory = `${(memoryBytes / 2 ** 30).toFixed(0)} GiB`;
-  const parts = [device, detail, memory, os, `Node ${node}`, source, date.slice(0, 10)];
+  const parts = [
+    device,
+    detail,
+    memory,
+    os,
+    ...(node === null ? [] : [`Node ${node}`]),
+    source,
+    date.slice(0, 10),
+  ];
   return `${parts.join(" · ")} · load before ${load.toFixed(1)}`;
 }
 

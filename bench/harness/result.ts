@@ -13,7 +13,8 @@ export interface Environment {
   readonly detail: string;
   readonly threads: number;
   readonly os: string;
-  readonly node: string;
+  /** Null where no Node took part (bench/gpu-all). */
+  readonly node: string | null;
   readonly memoryBytes: number;
   readonly commit: string;
   /** Whether files differed from the commit. */
