@@ -73,10 +73,12 @@ set(SKV_CPU_ISA_SOURCES
 set(SKV_CUDA_SOURCES
   cuda/append_kv/append_kv.cu
   cuda/attend/attend.cu
+  cuda/attend/plan.cu
   cuda/attend_batch/attend_batch.cu
   cuda/backend.cu
   cuda/build_codebook/build_codebook.cu
   cuda/common/device.cu
+  cuda/common/staging.cu
   cuda/common/status.cu
   cuda/compact/compact.cu
   cuda/nearest_codeword/nearest_codeword.cu

@@ -1,12 +1,15 @@
-// attend on CUDA: which kernel runs for which dtype and head dim, and the workspace. The queries
-// are taken in chunks, so that the workspace does not grow with a long prefill.
+// attend on CUDA, alone and in a batch: which kernel runs for which dtype and head dim, and the
+// workspace. Tables go up in one copy; a launch covers all items.
 #include "cuda/attend/attend.cuh"
 
+#include "cuda/attend/items.h"
 #include "cuda/attend/merge.cuh"
+#include "cuda/attend/plan.h"
 #include "cuda/common/entries.h"
 #include "cuda/common/workspace.h"
 
-#include <algorithm>
+#include <cstring>
+#include <vector>
 
 namespace spindlekv::cuda {
 namespace {
@@ -14,7 +17,7 @@ namespace {
 struct AttendEntry {
   int32_t dtype;
   int32_t max_head_dim;
-  Status (*launch)(const AttendArgs&, cudaStream_t);
+  Status (*launch)(const AttendArgs&, int64_t blocks, cudaStream_t);
 };
 
 template <typename Elem, int kLanes, int kVecs>
@@ -37,81 +40,115 @@ const AttendEntry* find_entry(int32_t dtype, int32_t head_dim) {
   return nullptr;
 }
 
-int64_t most_slots(const SkvAttendParams& p) {
-  int32_t most = 0;
-  for (int32_t head = 0; head < p.kv_heads; ++head) most = std::max(most, p.heads[head].slots);
-  return most;
+// Lays the tables out in `memory` (nullptr: only measures) and fills them, if any, from the plan.
+// Tickets are a table of zeros.
+struct Tables {
+  std::byte* memory;
+  size_t bytes = 0;
+
+  template <typename T>
+  size_t add(const T* source, int64_t count) {
+    const size_t offset = bytes;
+    const size_t wanted = static_cast<size_t>(count) * sizeof(T);
+    if (memory != nullptr && source != nullptr && wanted > 0) {
+      std::memcpy(memory + offset, source, wanted);
+    }
+    bytes += (wanted + kTableAlignment - 1) / kTableAlignment * kTableAlignment;
+    return offset;
+  }
+  static constexpr size_t kTableAlignment = 16;
+};
+
+struct TableOffsets {
+  size_t items, heads, runs, members, spans, tickets;
+};
+
+TableOffsets add_tables(const AttendPlan& plan, Tables& tables) {
+  TableOffsets at{};
+  at.items = tables.add(plan.items.data(), static_cast<int64_t>(plan.items.size()));
+  at.heads = tables.add(plan.heads.data(), static_cast<int64_t>(plan.heads.size()));
+  at.runs = tables.add(plan.runs.data(), static_cast<int64_t>(plan.runs.size()));
+  at.members = tables.add(plan.members.data(), static_cast<int64_t>(plan.members.size()));
+  at.spans = tables.add(plan.spans.data(), static_cast<int64_t>(plan.spans.size()));
+  at.tickets = tables.add<unsigned>(nullptr, plan.tickets);
+  return at;
 }
 
-// Lays out the workspace; returns the queries of a chunk through args->chunk_queries.
-size_t plan(const SkvAttendParams& p, void* workspace, AttendArgs* args, SkvRun** runs,
-            SkvHead** heads) {
-  const int64_t slots = most_slots(p);
-  const bool needs_logits = p.score_mode != SKV_SCORE_NONE && slots > 0;
-  const int64_t query_heads = static_cast<int64_t>(p.kv_heads) * p.group;
-  args->op = p;
-  args->block_queries = kBlockRows / p.group;
-  args->max_splits = static_cast<int32_t>(ceil_div(slots, kSplitSlots));
-  args->logit_stride = ceil_div(slots, 32) * 32;
-  const int64_t floats_a_row =
-      args->max_splits * (int64_t{p.head_dim} + 2) + (needs_logits ? args->logit_stride : 0) + 2;
-  const int64_t fitting = kAttendWorkspaceTarget / (4 * query_heads * floats_a_row);
-  const int64_t blocks = std::clamp(fitting / args->block_queries, int64_t{1}, kMaxGridYz);
-  args->chunk_queries =
-      static_cast<int32_t>(std::min<int64_t>(p.queries, blocks * args->block_queries));
-
-  const int64_t rows = query_heads * args->chunk_queries;
+// Lays out the workspace; without memory it only measures.
+size_t lay_out(const AttendPlan& plan, size_t table_bytes, int32_t head_dim, void* workspace,
+               AttendArgs* args, std::byte** tables) {
   WorkspaceLayout layout(workspace);
-  *runs = layout.take<SkvRun>(p.n_runs);
-  *heads = layout.take<SkvHead>(p.kv_heads);
-  args->partial_acc = layout.take<float>(rows * args->max_splits * p.head_dim);
-  args->partial_stats = layout.take<float2>(rows * args->max_splits);
-  args->row_stats = layout.take<float2>(rows);
-  args->logits = needs_logits ? layout.take<float>(rows * args->logit_stride) : nullptr;
-  args->op.runs = *runs;
-  args->op.heads = *heads;
+  *tables = layout.take<std::byte>(static_cast<int64_t>(table_bytes));
+  args->partial_acc = layout.take<float>(plan.partials * head_dim);
+  args->partial_stats = layout.take<float2>(plan.partials);
+  args->row_stats = layout.take<float2>(plan.rows);
+  args->logits = layout.take<float>(plan.logits);
   return layout.bytes();
+}
+
+Status unsupported(const SkvAttendParams& p) {
+  return error_status(SKV_UNSUPPORTED, "attend",
+                      "expected f32, f16 or bf16 and head_dim <= 512, got dtype %d, head_dim %d",
+                      p.dtype, p.head_dim);
 }
 
 }  // namespace
 
-size_t attend_workspace(SkvDevice&, const SkvAttendParams& p) {
-  if (p.queries == 0) return 0;
+size_t attend_items_workspace(const SkvAttendParams* items, int32_t n_items) {
+  const AttendPlan plan = plan_attend(items, n_items);
+  if (plan.items.empty()) return 0;
+  Tables tables{nullptr};
+  add_tables(plan, tables);
   AttendArgs args{};
-  SkvRun* runs = nullptr;
-  SkvHead* heads = nullptr;
-  return plan(p, nullptr, &args, &runs, &heads);
+  std::byte* unused = nullptr;
+  return lay_out(plan, tables.bytes, items[0].head_dim, nullptr, &args, &unused);
 }
 
-Status attend(SkvDevice&, const SkvExec& exec, const SkvAttendParams& p) {
-  if (p.queries == 0) return ok_status();
-  const AttendEntry* entry = find_entry(p.dtype, p.head_dim);
-  if (entry == nullptr) {
-    return error_status(SKV_UNSUPPORTED, "attend",
-                        "expected f32, f16 or bf16 and head_dim <= 512, got dtype %d, head_dim %d",
-                        p.dtype, p.head_dim);
-  }
-  AttendArgs args{};
-  SkvRun* runs = nullptr;
-  SkvHead* heads = nullptr;
-  plan(p, exec.workspace, &args, &runs, &heads);
-  const cudaStream_t stream = stream_of(exec);
-  SKV_RETURN_IF_ERROR(copy_to_device("attend", stream, runs, p.runs,
-                                     sizeof(SkvRun) * static_cast<size_t>(p.n_runs)));
-  SKV_RETURN_IF_ERROR(copy_to_device("attend", stream, heads, p.heads,
-                                     sizeof(SkvHead) * static_cast<size_t>(p.kv_heads)));
+Status attend_items(SkvDevice& device, const SkvExec& exec, const SkvAttendParams* items,
+                    int32_t n_items) {
+  const AttendPlan plan = plan_attend(items, n_items);
+  if (plan.items.empty()) return ok_status();
+  const SkvAttendParams& first = plan.items.front().op;
+  const AttendEntry* entry = find_entry(first.dtype, first.head_dim);
+  if (entry == nullptr) return unsupported(first);
 
-  const int32_t chunk = args.chunk_queries;
-  for (int32_t first = 0; first < p.queries; first += args.chunk_queries) {
-    args.first_query = first;
-    args.chunk_queries = std::min(chunk, p.queries - first);
-    SKV_RETURN_IF_ERROR(entry->launch(args, stream));
-    SKV_RETURN_IF_ERROR(launch_attend_merge(args, stream));
-    if (args.logits != nullptr) {
-      SKV_RETURN_IF_ERROR(launch_attend_score(args, most_slots(p), stream));
-    }
+  Tables measured{nullptr};
+  const TableOffsets at = add_tables(plan, measured);
+  std::vector<std::byte> image(measured.bytes);
+  Tables filled{image.data()};
+  add_tables(plan, filled);
+
+  AttendArgs args{};
+  std::byte* tables = nullptr;
+  lay_out(plan, image.size(), first.head_dim, exec.workspace, &args, &tables);
+  args.items = reinterpret_cast<const AttendItem*>(tables + at.items);
+  args.heads = reinterpret_cast<const AttendHead*>(tables + at.heads);
+  args.runs = reinterpret_cast<const SkvRun*>(tables + at.runs);
+  args.members = reinterpret_cast<const int32_t*>(tables + at.members);
+  args.tickets = reinterpret_cast<unsigned*>(tables + at.tickets);
+  args.n_heads = static_cast<int32_t>(plan.heads.size());
+  args.head_dim = first.head_dim;
+  args.group = first.group;
+  args.q_dtype = first.q_dtype;
+  const cudaStream_t stream = stream_of(exec);
+  SKV_RETURN_IF_ERROR(device.staging->upload("attend", stream, tables, image.data(), image.size()));
+
+  for (const AttendRound& round : plan.rounds) {
+    args.spans = reinterpret_cast<const AttendSpan*>(tables + at.spans) + round.first_span;
+    args.n_spans = round.n_spans;
+    SKV_RETURN_IF_ERROR(entry->launch(args, round.blocks, stream));
+    SKV_RETURN_IF_ERROR(launch_attend_score(args, plan.score_blocks, stream));
+    ++args.round;
   }
   return ok_status();
+}
+
+size_t attend_workspace(SkvDevice&, const SkvAttendParams& p) {
+  return attend_items_workspace(&p, 1);
+}
+
+Status attend(SkvDevice& device, const SkvExec& exec, const SkvAttendParams& p) {
+  return attend_items(device, exec, &p, 1);
 }
 
 }  // namespace spindlekv::cuda

@@ -1,18 +1,21 @@
-// attend, first kernel: partial softmax-weighted sums of one split of the slots of one KV head.
+// attend for f32 data and wide heads: partial softmax-weighted sums of one split of the slots of
+// one KV head, by FMA.
 //   m = max_s x[r,s], l = sum_s exp(x[r,s] - m), acc[r] = sum_s exp(x[r,s] - m) v[s]
 //   x[r,s] = scale * <q'[r], k'[s]> + beta[s] over the visible slots of the split
-// Grid (split, KV head, query block); a block holds all query heads of the group for
-// kBlockRows / group queries, so a key or value byte is read once for the group. Rows of K and V
-// (codewords for a codebook) come through a two-stage cp.async ring, 16 bytes a copy.
+// Block = (row tile, split), see params.h; a tile holds all query heads of the group, so a key or
+// value byte is read once for the group. Rows of K and V (codewords for a codebook) come through a
+// two-stage cp.async ring, 16 bytes a copy.
 // Scores: a warp owns kWarpSlots slots, kLanes lanes share a key, 8 dims a lane and vector.
 // Statistics: a warp owns rows. Sums: a lane owns 8 dims of 4 rows over every n-th slot.
 // Memory-bound at few queries: reads slots * D * 2 elements, writes (D + 2) floats a row and split.
 // Technique: split decoding with ordered merge (arXiv 2311.01282 and the FlashAttention line).
-// Not here: tensor cores; skipping single tiles (a split nobody sees is skipped).
+// Not here: tensor cores; skipping single tiles (a table nobody sees is skipped).
 #pragma once
 
 #include "core/canonical.h"
 
+#include "cuda/attend/block.cuh"
+#include "cuda/attend/merge.cuh"
 #include "cuda/attend/params.h"
 #include "cuda/attend/slots.cuh"
 #include "cuda/common/async_copy.cuh"
@@ -25,6 +28,9 @@
 
 namespace spindlekv::cuda {
 
+// Slots whose addresses and attributes are in shared memory at once.
+inline constexpr int kTableSlots = 128;
+
 // ---- traits
 // --------------------------------------------------------------------------------------
 
@@ -33,6 +39,7 @@ struct AttendTraits {
   using Elem = Elem_;
   static constexpr int kThreads = 128;
   static constexpr int kWarps = kThreads / kWarpSize;
+  static constexpr int kBlocks = 2;  // on an SM; left to itself, ptxas saves registers and spills
   static constexpr int kLanes = kLanes_;  // lanes that share a row of K or V
   static constexpr int kVecs = kVecs_;    // vectors of 8 dims a lane holds of it
   static constexpr int kMaxDim = 8 * kLanes * kVecs;
@@ -46,7 +53,7 @@ struct AttendTraits {
   static constexpr int kWeightPitch = kBlockRows + 4;      // floats; keeps float4 alignment
   static constexpr int kScores = kRowChunk * kBatch;       // dot products of a lane and chunk
   static_assert(kBatch >= 1 && kScores <= kLanes, "a lane group reduces to one score a lane");
-  static_assert(kSplitSlots % kTileSlots == 0 && kTileSlots <= kWarpSize);
+  static_assert(kTableSlots % kTileSlots == 0 && kTileSlots <= kWarpSize);
 };
 
 template <typename Traits>
@@ -57,13 +64,14 @@ struct AttendShared {
   alignas(16) Elem value[2][Traits::kTileSlots][Traits::kMaxDim];
   alignas(16) float weight[Traits::kTileSlots][Traits::kWeightPitch];  // dots, then weights
   float rescale[kBlockRows];
-  const Elem* key_row[kSplitSlots];
-  const Elem* value_row[kSplitSlots];
-  float key_magnitude[kSplitSlots];
-  float value_magnitude[kSplitSlots];
-  float beta[kSplitSlots];
-  int position[kSplitSlots];
-  unsigned flags[kSplitSlots];
+  AttendRows rows;
+  const Elem* key_row[kTableSlots];
+  const Elem* value_row[kTableSlots];
+  float key_magnitude[kTableSlots];
+  float value_magnitude[kTableSlots];
+  float beta[kTableSlots];
+  int position[kTableSlots];
+  unsigned flags[kTableSlots];
 
   __device__ float* sums() { return reinterpret_cast<float*>(&key[0][0][0]); }
   // Behind the struct: as many rows as the block has.
@@ -77,74 +85,50 @@ size_t attend_shared_bytes(int rows) {
   return sizeof(AttendShared<Traits>) + sizeof(float) * Traits::kMaxDim * static_cast<size_t>(rows);
 }
 
-// Who a block of the split kernel is.
-struct AttendBlock {
-  int split;
-  int kv_head;
-  int first_query;    // counted from query 0 of the op
-  int rows;           // row r: query first_query + r / group, query head r % group of the group
-  int64_t chunk_row;  // of row 0
-  int first_slot;
-  int slots;  // of the split
-};
-
 // ---- helpers
 // -------------------------------------------------------------------------------------
 
-__device__ __forceinline__ AttendBlock attend_block(const AttendArgs& args) {
-  AttendBlock block;
-  block.split = static_cast<int>(blockIdx.x);
-  block.kv_head = static_cast<int>(blockIdx.y);
-  const int query = static_cast<int>(blockIdx.z) * args.block_queries;  // of the chunk
-  block.first_query = args.first_query + query;
-  block.rows = min(args.block_queries, args.chunk_queries - query) * args.op.group;
-  block.chunk_row =
-      block.kv_head * args.rows_of_head() + static_cast<int64_t>(query) * args.op.group;
-  block.first_slot = block.split * kSplitSlots;
-  block.slots = min(kSplitSlots, args.op.heads[block.kv_head].slots - block.first_slot);
-  return block;
-}
+// Part of a block's slots: what the table in shared memory holds.
+struct SlotRange {
+  int first;  // among the slots of the head
+  int count;
+};
 
 // Writes what the block needs to know of its slots; true if some row may see this thread's slots.
 template <typename Traits>
-__device__ __forceinline__ bool load_slots(const AttendArgs& args, const AttendBlock& block,
+__device__ __forceinline__ bool load_slots(const AttendArgs& args, const SlotRange& range,
                                            AttendShared<Traits>& shared) {
-  const HeadSlots head = head_slots(args.op.runs, args.op.heads, block.kv_head);
-  const unsigned group_mask = (1u << args.op.group) - 1u;
-  const int last_query = block.first_query + (block.rows - 1) / args.op.group;
+  const HeadSlots head = slots_of_block(args, shared.rows);
   bool is_seen = false;
-  for (int slot = static_cast<int>(threadIdx.x); slot < block.slots; slot += Traits::kThreads) {
-    const SkvRun& run = *find_run(head, block.first_slot + slot);
-    const int index = block.first_slot + slot - run.slot_base;
-    const auto key = key_row<typename Traits::Elem>(run, index, args.op.head_dim);
-    const auto value = value_row<typename Traits::Elem>(run, index, args.op.head_dim);
+  for (int slot = static_cast<int>(threadIdx.x); slot < range.count; slot += Traits::kThreads) {
+    const SkvRun run = load_constant(find_run(head, range.first + slot));
+    const int index = range.first + slot - run.slot_base;
+    const auto key = key_row<typename Traits::Elem>(run, index, args.head_dim);
+    const auto value = value_row<typename Traits::Elem>(run, index, args.head_dim);
+    const unsigned flags = slot_flags(run, index);
+    const int position = slot_position(run, index);
     shared.key_row[slot] = key.row;
     shared.key_magnitude[slot] = key.magnitude;
     shared.value_row[slot] = value.row;
     shared.value_magnitude[slot] = value.magnitude;
-    shared.beta[slot] = run.beta == nullptr ? 0.0f : run.beta[index];
-    shared.position[slot] = run.positions[index];
-    shared.flags[slot] = slot_flags(run, index);
-    is_seen |=
-        (shared.flags[slot] & group_mask) != 0 &&
-        (args.op.causal == 0 || shared.position[slot] <= args.op.query_position + last_query);
+    shared.beta[slot] = slot_beta(run, index);
+    shared.position[slot] = position;
+    shared.flags[slot] = flags;
+    for (int row = 0; row < shared.rows.count; ++row) {
+      is_seen |= sees(shared.rows.row[row], args.group, flags, position);
+    }
   }
   return is_seen;
 }
 
 // Queries after RoPE, in float, zero beyond head_dim.
 template <typename Traits>
-__device__ __forceinline__ void load_queries(const AttendArgs& args, const AttendBlock& block,
+__device__ __forceinline__ void load_queries(const AttendArgs& args, const AttendRows& rows,
                                              float (*query_rows)[Traits::kMaxDim]) {
-  const SkvAttendParams& op = args.op;
-  for (int row = warp_id(); row < block.rows; row += Traits::kWarps) {
-    const int64_t head = static_cast<int64_t>(block.kv_head) * op.group + row % op.group;
-    const int query = block.first_query + row / op.group;
-    const AnyRow source{op.q, op.q_dtype, head * op.q_stride_head + query * op.q_stride_token};
-    const float2* turn = turn_at(op.rope, static_cast<int64_t>(op.rope_query_position) + query);
+  for (int row = warp_id(); row < rows.count; row += Traits::kWarps) {
+    const QueryRow source = query_row(args, rows.row[row]);
     for (int dim = lane_id(); dim < Traits::kMaxDim; dim += kWarpSize) {
-      query_rows[row][dim] =
-          dim < op.head_dim ? rotated_one(source, dim, turn, op.rope.n_rot, op.rope.style) : 0.0f;
+      query_rows[row][dim] = dim < args.head_dim ? rotated_query(source, dim) : 0.0f;
     }
   }
 }
@@ -194,19 +178,19 @@ __device__ __forceinline__ void transpose_sum(float (&value)[kCount]) {
 
 // The keys of one lane: kBatch slots of its warp's part of the tile, after RoPE.
 template <typename Traits>
-__device__ __forceinline__ void load_keys(const AttendArgs& args, const AttendBlock& block,
-                                          int tile, const AttendShared<Traits>& shared,
+__device__ __forceinline__ void load_keys(const AttendArgs& args, const SlotRange& range, int tile,
+                                          const AttendShared<Traits>& shared,
                                           float (&key)[Traits::kBatch][Traits::kVecs][8]) {
-  const SkvAttendParams& op = args.op;
+  const SkvAttendParams& op = item_of_keys(args, shared.rows).op;
 #pragma unroll
   for (int b = 0; b < Traits::kBatch; ++b) {
     const int in_tile =
         warp_id() * Traits::kWarpSlots + b * Traits::kSideBySide + lane_id() / Traits::kLanes;
     const int slot = tile * Traits::kTileSlots + in_tile;
-    const bool is_there = slot < block.slots;
+    const bool is_there = slot < range.count;
     const float2* turn = nullptr;
     if (is_there && (shared.flags[slot] & kTurnsKey) != 0) {
-      turn = turn_at(op.rope, op.reindex != 0 ? block.first_slot + slot : shared.position[slot]);
+      turn = turn_at(op.rope, op.reindex != 0 ? range.first + slot : shared.position[slot]);
     }
     const ScaledRow<typename Traits::Elem> row{shared.key[tile % 2][in_tile], 1.0f};
 #pragma unroll
@@ -223,18 +207,18 @@ __device__ __forceinline__ void load_keys(const AttendArgs& args, const AttendBl
 
 // weight[slot][row] = <q'[row], codeword or key row of slot> for the warp's slots.
 template <typename Traits>
-__device__ __forceinline__ void score_tile(const AttendArgs& args, const AttendBlock& block,
-                                           int tile, AttendShared<Traits>& shared) {
+__device__ __forceinline__ void score_tile(const AttendArgs& args, const SlotRange& range, int tile,
+                                           AttendShared<Traits>& shared) {
   float key[Traits::kBatch][Traits::kVecs][8];
-  load_keys<Traits>(args, block, tile, shared, key);
+  load_keys<Traits>(args, range, tile, shared, key);
   const int lane = lane_id() % Traits::kLanes;
-  for (int chunk = 0; chunk < block.rows; chunk += Traits::kRowChunk) {
+  for (int chunk = 0; chunk < shared.rows.count; chunk += Traits::kRowChunk) {
     float score[Traits::kScores];
 #pragma unroll
     for (int i = 0; i < Traits::kScores; ++i) score[i] = 0.0f;
 #pragma unroll
     for (int r = 0; r < Traits::kRowChunk; ++r) {
-      if (chunk + r >= block.rows) break;
+      if (chunk + r >= shared.rows.count) break;
 #pragma unroll
       for (int v = 0; v < Traits::kVecs; ++v) {
         float query[8];
@@ -263,33 +247,22 @@ struct RowStats {
   float sum = 0.0f;
 };
 
-// The logit of (row, slot of the split); -inf where it is not visible.
-template <typename Traits>
-__device__ __forceinline__ float visible_logit(const AttendArgs& args, const AttendBlock& block,
-                                               int row, int slot, float dot,
-                                               const AttendShared<Traits>& shared) {
-  const SkvAttendParams& op = args.op;
-  const int position = op.query_position + block.first_query + row / op.group;
-  const bool is_visible = (shared.flags[slot] >> (row % op.group) & 1u) != 0 &&
-                          (op.causal == 0 || shared.position[slot] <= position);
-  if (!is_visible) return -INFINITY;
-  return dot * shared.key_magnitude[slot] * op.scale + shared.beta[slot];
-}
-
 // Turns the dots of one row and tile into weights exp(x - m) and updates the row's statistics.
 template <typename Traits>
-__device__ __forceinline__ void weigh_row(const AttendArgs& args, const AttendBlock& block,
-                                          int tile, int row, AttendShared<Traits>& shared,
-                                          RowStats& stats) {
+__device__ __forceinline__ void weigh_row(const AttendArgs& args, const SlotRange& range, int tile,
+                                          int row, AttendShared<Traits>& shared, RowStats& stats) {
+  const AttendRow& query = shared.rows.row[row];
   const int in_tile = lane_id();
   const int slot = tile * Traits::kTileSlots + in_tile;
-  const bool is_there = in_tile < Traits::kTileSlots && slot < block.slots;
+  const bool is_there = in_tile < Traits::kTileSlots && slot < range.count;
   float logit = -INFINITY;
   if (is_there) {
-    logit = visible_logit<Traits>(args, block, row, slot, shared.weight[in_tile][row], shared);
-    if (args.logits != nullptr) {
-      args.logits[(block.chunk_row + row) * args.logit_stride + block.first_slot + slot] = logit;
+    if (sees(query, args.group, shared.flags[slot], shared.position[slot])) {
+      const float dot = shared.weight[in_tile][row];
+      logit = dot * shared.key_magnitude[slot] * query.scale + shared.beta[slot];
     }
+    float* logits = logits_of(args, query);
+    if (logits != nullptr) logits[range.first + slot] = logit;
   }
   const float maximum = fmaxf(stats.maximum, warp_max(logit));
   const float base = maximum == -INFINITY ? 0.0f : maximum;
@@ -322,16 +295,17 @@ __device__ __forceinline__ SumShare sum_share(int rows) {
 // acc[r][d] = acc[r][d] * rescale + sum over the lane's slots of weight * value. A slot of weight 0
 // (hidden, or too small) is not added, so a NaN in it stays where it is.
 template <typename Traits>
-__device__ __forceinline__ void accumulate_tile(const AttendBlock& block, const SumShare& share,
+__device__ __forceinline__ void accumulate_tile(const SlotRange& range, const SumShare& share,
                                                 int tile, int head_dim,
                                                 const AttendShared<Traits>& shared,
                                                 float (&acc)[Traits::kRowChunk][Traits::kVecs][8]) {
-  const int count = min(Traits::kTileSlots, block.slots - tile * Traits::kTileSlots);
+  const int count = min(Traits::kTileSlots, range.count - tile * Traits::kTileSlots);
   const int first = share.slot_warp * Traits::kSideBySide + lane_id() / Traits::kLanes;
   const int step = share.slot_warps * Traits::kSideBySide;
 #pragma unroll
   for (int r = 0; r < Traits::kRowChunk; ++r) {
-    const float rescale = share.chunk + r < block.rows ? shared.rescale[share.chunk + r] : 0.0f;
+    const float rescale =
+        share.chunk + r < shared.rows.count ? shared.rescale[share.chunk + r] : 0.0f;
 #pragma unroll
     for (int i = 0; i < Traits::kVecs * 8; ++i) acc[r][i / 8][i % 8] *= rescale;
   }
@@ -346,7 +320,7 @@ __device__ __forceinline__ void accumulate_tile(const AttendBlock& block, const 
       load8(&shared.value[tile % 2][slot][dim], value);
 #pragma unroll
       for (int r = 0; r < Traits::kRowChunk; ++r) {
-        if (share.chunk + r >= block.rows || weight[r] == 0.0f) continue;
+        if (share.chunk + r >= shared.rows.count || weight[r] == 0.0f) continue;
 #pragma unroll
         for (int i = 0; i < 8; ++i) acc[r][v][i] = fmaf(weight[r], value[i], acc[r][v][i]);
       }
@@ -380,12 +354,13 @@ __device__ __forceinline__ void store_warp_sums(const SumShare& share,
 // Adds the slot warps in order and writes the block's partial sums.
 template <typename Traits>
 __device__ __forceinline__ void store_partials(const AttendArgs& args, const AttendBlock& block,
-                                               const SumShare& share, const float* sums) {
+                                               const SumShare& share, const AttendRows& rows,
+                                               const float* sums) {
   const int sum_rows = share.row_warps * Traits::kRowChunk;
-  for (int row = warp_id(); row < block.rows; row += Traits::kWarps) {
-    const int64_t partial = (block.chunk_row + row) * args.max_splits + block.split;
-    float* target = args.partial_acc + partial * args.op.head_dim;
-    for (int dim = lane_id(); dim < args.op.head_dim; dim += kWarpSize) {
+  for (int row = warp_id(); row < rows.count; row += Traits::kWarps) {
+    const int64_t partial = partial_index(args, rows.row[row], block.partial);
+    float* target = args.partial_acc + partial * args.head_dim;
+    for (int dim = lane_id(); dim < args.head_dim; dim += kWarpSize) {
       float sum = 0.0f;
       for (int warp = 0; warp < share.slot_warps; ++warp) {
         sum += sums[(warp * sum_rows + row) * Traits::kMaxDim + dim];
@@ -395,17 +370,14 @@ __device__ __forceinline__ void store_partials(const AttendArgs& args, const Att
   }
 }
 
-// The split is hidden from all rows of the block.
-__device__ __forceinline__ void store_hidden_split(const AttendArgs& args,
-                                                   const AttendBlock& block) {
-  for (int row = warp_id(); row < block.rows; row += static_cast<int>(blockDim.x) / kWarpSize) {
-    const int64_t chunk_row = block.chunk_row + row;
-    if (lane_id() == 0) {
-      args.partial_stats[chunk_row * args.max_splits + block.split] = make_float2(-INFINITY, 0.0f);
-    }
-    if (args.logits == nullptr) continue;
-    for (int slot = lane_id(); slot < block.slots; slot += kWarpSize) {
-      args.logits[chunk_row * args.logit_stride + block.first_slot + slot] = -INFINITY;
+// The range is hidden from all rows of the block.
+__device__ __forceinline__ void store_hidden(const AttendArgs& args, const SlotRange& range,
+                                             const AttendRows& rows) {
+  for (int row = warp_id(); row < rows.count; row += static_cast<int>(blockDim.x) / kWarpSize) {
+    float* logits = logits_of(args, rows.row[row]);
+    if (logits == nullptr) continue;
+    for (int slot = lane_id(); slot < range.count; slot += kWarpSize) {
+      logits[range.first + slot] = -INFINITY;
     }
   }
 }
@@ -414,66 +386,69 @@ __device__ __forceinline__ void store_hidden_split(const AttendArgs& args,
 // --------------------------------------------------------------------------------------
 
 template <typename Traits>
-__global__ __launch_bounds__(Traits::kThreads) void attend_split_kernel(const AttendArgs args) {
+__global__ __launch_bounds__(Traits::kThreads,
+                             Traits::kBlocks) void attend_split_kernel(const AttendArgs args) {
   SKV_DYNAMIC_SHARED(memory, AttendShared<Traits>);
   AttendShared<Traits>& shared = *memory;
   const AttendBlock block = attend_block(args);
-  if (block.slots <= 0) return;
-
-  // load: the slots' attributes, then the queries and the first tile
-  if (__syncthreads_or(load_slots<Traits>(args, block, shared)) == 0) {
-    store_hidden_split(args, block);
-    return;
-  }
-  fetch_tile<Traits>(0, block.slots, args.op.head_dim, shared);
-  load_queries<Traits>(args, block, shared.queries());
+  load_rows(args, block, shared.rows);
+  __syncthreads();
+  load_queries<Traits>(args, shared.rows, shared.queries());
 
   constexpr int kRowsOfWarp = kBlockRows / Traits::kWarps;
   RowStats stats[kRowsOfWarp];
   float acc[Traits::kRowChunk][Traits::kVecs][8] = {};
-  const SumShare share = sum_share<Traits>(block.rows);
-  const int tiles = (block.slots + Traits::kTileSlots - 1) / Traits::kTileSlots;
-  for (int tile = 0; tile < tiles; ++tile) {
-    copy_async_wait<0>();
-    __syncthreads();  // tile landed; everybody has finished the stage that is filled next
-    if (tile + 1 < tiles) fetch_tile<Traits>(tile + 1, block.slots, args.op.head_dim, shared);
-
-    // compute: dots, weights, weighted sums
-    score_tile<Traits>(args, block, tile, shared);
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < kRowsOfWarp; ++i) {
-      const int row = warp_id() + i * Traits::kWarps;
-      if (row < block.rows) weigh_row<Traits>(args, block, tile, row, shared, stats[i]);
+  const SumShare share = sum_share<Traits>(shared.rows.count);
+  for (int done = 0; done < block.slots; done += kTableSlots) {
+    const SlotRange range{block.first_slot + done, min(kTableSlots, block.slots - done)};
+    // load: the slots' attributes, then the first tile
+    __syncthreads();  // the table of before was read
+    if (__syncthreads_or(load_slots<Traits>(args, range, shared)) == 0) {
+      store_hidden(args, range, shared.rows);
+      continue;
     }
-    __syncthreads();
-    accumulate_tile<Traits>(block, share, tile, args.op.head_dim, shared, acc);
+    fetch_tile<Traits>(0, range.count, args.head_dim, shared);
+    const int tiles = (range.count + Traits::kTileSlots - 1) / Traits::kTileSlots;
+    for (int tile = 0; tile < tiles; ++tile) {
+      copy_async_wait<0>();
+      __syncthreads();  // tile landed; everybody has finished the stage that is filled next
+      if (tile + 1 < tiles) fetch_tile<Traits>(tile + 1, range.count, args.head_dim, shared);
+
+      // compute: dots, weights, weighted sums
+      score_tile<Traits>(args, range, tile, shared);
+      __syncthreads();
+#pragma unroll
+      for (int i = 0; i < kRowsOfWarp; ++i) {
+        const int row = warp_id() + i * Traits::kWarps;
+        if (row < shared.rows.count) weigh_row<Traits>(args, range, tile, row, shared, stats[i]);
+      }
+      __syncthreads();
+      accumulate_tile<Traits>(range, share, tile, args.head_dim, shared, acc);
+    }
   }
 
-  // reduce and store
+  // reduce, store, and merge if this was the last split
   __syncthreads();  // the tiles are reused
   store_warp_sums<Traits>(share, acc, shared.sums());
   __syncthreads();
-  store_partials<Traits>(args, block, share, shared.sums());
+  store_partials<Traits>(args, block, share, shared.rows, shared.sums());
 #pragma unroll
   for (int i = 0; i < kRowsOfWarp; ++i) {
     const int row = warp_id() + i * Traits::kWarps;
-    if (row >= block.rows || lane_id() != 0) continue;
-    args.partial_stats[(block.chunk_row + row) * args.max_splits + block.split] =
+    if (row >= shared.rows.count || lane_id() != 0) continue;
+    args.partial_stats[partial_index(args, shared.rows.row[row], block.partial)] =
         make_float2(stats[i].maximum, stats[i].sum);
   }
+  finish_block<Traits::kThreads>(args, block, shared.rows, shared.sums());
 }
 
 // ---- launch
 // --------------------------------------------------------------------------------------
 
 template <typename Traits>
-Status launch_attend_split(const AttendArgs& args, cudaStream_t stream) {
-  const Grid grid{args.max_splits, args.op.kv_heads,
-                  ceil_div(args.chunk_queries, args.block_queries)};
-  const int rows = min(args.block_queries, args.chunk_queries) * args.op.group;
-  return launch<attend_split_kernel<Traits>>("attend", grid, dim3(Traits::kThreads),
-                                             attend_shared_bytes<Traits>(rows), stream, args);
+Status launch_attend_split(const AttendArgs& args, int64_t blocks, cudaStream_t stream) {
+  return launch<attend_split_kernel<Traits>>("attend", {blocks}, dim3(Traits::kThreads),
+                                             attend_shared_bytes<Traits>(kBlockRows), stream, args);
 }
 
 }  // namespace spindlekv::cuda

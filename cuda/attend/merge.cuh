@@ -1,12 +1,16 @@
-// attend, last kernels: the partials of a row merged in split order, then column sums.
+// attend, its end: the partials of a row merged in split order, then column sums.
 //   M = max_b m_b, L = sum_b l_b exp(m_b - M), out = sum_b acc_b exp(m_b - M) / L, lse = M + ln L
 //   score_sum[r,s] += sum_t exp(x[r,t,s] - M) / L
-// attend_merge_kernel: block = row, thread = dims. Reads splits * (D + 2) floats a row.
-// attend_score_kernel: grid (slots, KV head), thread = slot, which owns its column of score_sum;
-// reads every logit once. Both are memory-bound and small beside the split kernel.
+// finish_block: the block that is the last to deliver a partial of a row tile, told by a ticket,
+// merges the tile; a warp a row, a lane 4 dims, so the order of the sums is that of the splits
+// whoever comes last. Reads splits * (D + 2) floats a row, which are in L2.
+// attend_score_kernel: thread = slot, which owns its column of score_sum; reads every logit once,
+// in L2 as well. Memory-bound: rows * slots * 4 bytes.
 #pragma once
 
+#include "cuda/attend/block.cuh"
 #include "cuda/attend/params.h"
+#include "cuda/attend/plan.h"
 #include "cuda/common/launch.h"
 #include "cuda/common/reduce.cuh"
 #include "cuda/rope/rotate.cuh"
@@ -15,103 +19,158 @@
 
 namespace spindlekv::cuda {
 
-inline constexpr int kMergeThreads = 128;
+// ---- merge
+// ---------------------------------------------------------------------------------------
 
-// ---- helpers
-// -------------------------------------------------------------------------------------
-
-// Maximum and sum of a row from its splits, added in split order by every thread alike.
-__device__ __forceinline__ float2 merge_stats(const float2* partial, int splits) {
+// Weights exp(m_b - M) of the partials of one row, by one warp; 0 where a split was hidden, whose
+// sums were not written. Returns M and L.
+__device__ __forceinline__ float2 weigh_partials(const float2* partial, int splits, float* weight) {
   float maximum = -INFINITY;
-  for (int split = 0; split < splits; ++split) maximum = fmaxf(maximum, partial[split].x);
-  float sum = 0.0f;
-  for (int split = 0; split < splits; ++split) {
-    if (partial[split].y == 0.0f) continue;  // nothing visible: -inf - -inf is NaN
-    sum = fmaf(partial[split].y, expf(partial[split].x - maximum), sum);
+  for (int split = lane_id(); split < splits; split += kWarpSize) {
+    maximum = fmaxf(maximum, load_shared_by_blocks(partial + split).x);
   }
-  return make_float2(maximum, sum);
+  maximum = warp_max(maximum);
+  float sum = 0.0f;
+  for (int split = lane_id(); split < splits; split += kWarpSize) {
+    const float2 stats = load_shared_by_blocks(partial + split);
+    const bool is_hidden = stats.y == 0.0f;  // and -inf - -inf is NaN
+    weight[split] = is_hidden ? 0.0f : expf(stats.x - maximum);
+    if (!is_hidden) sum = fmaf(stats.y, weight[split], sum);
+  }
+  return make_float2(maximum, warp_sum(sum));
 }
 
-// Sum of p over the chunk's queries of one query head, for one slot.
-__device__ __forceinline__ float column_sum(const AttendArgs& args, int kv_head, int group_head,
-                                            int slot) {
+// Sums of 4 dims of a row over its partials, in their order. Several loads are under way at once.
+__device__ __forceinline__ float4 merged_four(const float* acc, const float* weight, int splits,
+                                              int head_dim) {
+  float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll 8
+  for (int split = 0; split < splits; ++split) {
+    // Unwritten where the weight is 0. No branch, so that the loads do not wait for one another.
+    float4 part = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (weight[split] != 0.0f) {
+      part = load_shared_by_blocks(
+          reinterpret_cast<const float4*>(acc + static_cast<int64_t>(split) * head_dim));
+    }
+    sum.x = fmaf(part.x, weight[split], sum.x);
+    sum.y = fmaf(part.y, weight[split], sum.y);
+    sum.z = fmaf(part.z, weight[split], sum.z);
+    sum.w = fmaf(part.w, weight[split], sum.w);
+  }
+  return sum;
+}
+
+// Merges one row and writes its output; all lanes of a warp call.
+__device__ __forceinline__ void merge_row(const AttendArgs& args, const AttendRow& row,
+                                          float* weight) {
+  const AttendHead& head = args.heads[row.head];
+  const AttendItem& item = args.items[head.item];
+  const int64_t query_head = static_cast<int64_t>(head.kv_head) * args.group + row.row % args.group;
+  const int64_t query = first_query(args, item) + row.row / args.group;
+  const int64_t first = partial_index(args, row, 0);
+  const float2 stats = weigh_partials(args.partial_stats + first, head.splits, weight);
+  if (lane_id() == 0) {
+    args.row_stats[head.first_row + row.row] = stats;
+    if (item.op.lse != nullptr) {
+      item.op.lse[query_head * item.op.queries + query] =
+          stats.y == 0.0f ? -INFINITY : stats.x + logf(stats.y);
+    }
+  }
+  __syncwarp();  // the weights are read by all lanes
+  const float* acc = args.partial_acc + first * args.head_dim;
+  const int64_t target = query_head * item.op.out_stride_head + query * item.op.out_stride_token;
+  for (int dim = 4 * lane_id(); dim < args.head_dim; dim += 4 * kWarpSize) {
+    const float4 sum = merged_four(acc + dim, weight, head.splits, args.head_dim);
+    const float value[4] = {sum.x, sum.y, sum.z, sum.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      store_element(item.op.out, args.q_dtype, target + dim + i,
+                    stats.y == 0.0f ? 0.0f : value[i] / stats.y);
+    }
+  }
+  __syncwarp();  // the weights are written again
+}
+
+// Where warps keep the weights of the partials they merge.
+struct MergeShared {
+  bool is_last[kBlockRows];  // by member
+};
+
+// Counts the block's partials in; true in `is_last` for the heads that it completes. The ticket is
+// left at 0 for the next launch.
+__device__ __forceinline__ void take_ticket(const AttendArgs& args, const AttendBlock& block,
+                                            bool* is_last) {
+  const int unit = static_cast<int>(threadIdx.x);
+  if (unit >= max(1, block.span.members)) return;
+  const int index =
+      block.span.members == 0 ? block.span.head : args.members[block.span.head + unit];
+  const AttendHead& head = args.heads[index];
+  unsigned* ticket = args.tickets + head.first_ticket + block.tile;
+  is_last[unit] = atomicAdd(ticket, 1u) + 1u == static_cast<unsigned>(head.splits);
+  if (is_last[unit]) *ticket = 0u;
+}
+
+// Delivers the block's partials, and merges the rows whose last partials these were. `weights` is
+// shared memory for kMostPartials floats a warp. Every thread of the block calls.
+template <int kThreads>
+__device__ __forceinline__ void finish_block(const AttendArgs& args, const AttendBlock& block,
+                                             const AttendRows& rows, float* weights) {
+  SKV_SHARED(merge, MergeShared);
+  __threadfence();  // the partials before the ticket
+  __syncthreads();
+  take_ticket(args, block, merge.is_last);
+  __syncthreads();
+  __threadfence();  // the ticket before the partials of other blocks
+  int unit = 0;
+  for (int row = 0; row < rows.count; ++row) {
+    if (row > 0 && rows.row[row].head != rows.row[row - 1].head) ++unit;
+    if (!merge.is_last[unit] || row % (kThreads / kWarpSize) != warp_id()) continue;
+    merge_row(args, rows.row[row], weights + warp_id() * kMostPartials);
+  }
+}
+
+// ---- scores
+// --------------------------------------------------------------------------------------
+
+// Sum of p over the round's queries of one query head, for one slot.
+__device__ __forceinline__ float column_sum(const AttendArgs& args, const AttendHead& head,
+                                            int queries, int group_head, int slot) {
   float sum = 0.0f;
-  for (int query = 0; query < args.chunk_queries; ++query) {
-    const int64_t row =
-        kv_head * args.rows_of_head() + static_cast<int64_t>(query) * args.op.group + group_head;
-    const float logit = args.logits[row * args.logit_stride + slot];
+  for (int query = 0; query < queries; ++query) {
+    const int64_t row = static_cast<int64_t>(query) * args.group + group_head;
+    const float logit = args.logits[head.first_logit + row * head.logit_stride + slot];
     if (logit == -INFINITY) continue;
-    const float2 stats = args.row_stats[row];
+    const float2 stats = args.row_stats[head.first_row + row];
     sum += expf(logit - stats.x) / stats.y;
   }
   return sum;
 }
 
-// ---- kernels
-// -------------------------------------------------------------------------------------
-
-__global__ __launch_bounds__(kMergeThreads) void attend_merge_kernel(const AttendArgs args) {
-  const SkvAttendParams& op = args.op;
-  const int64_t row = blockIdx.x;
-  const int kv_head = static_cast<int>(row / args.rows_of_head());
-  const int in_head = static_cast<int>(row % args.rows_of_head());
-  const int64_t head = static_cast<int64_t>(kv_head) * op.group + in_head % op.group;
-  const int64_t query = args.first_query + in_head / op.group;
-
-  const int splits = (op.heads[kv_head].slots + kSplitSlots - 1) / kSplitSlots;
-  const float2* partial = args.partial_stats + row * args.max_splits;
-  const float2 stats = merge_stats(partial, splits);
-  if (threadIdx.x == 0) {
-    args.row_stats[row] = stats;
-    if (op.lse != nullptr) {
-      op.lse[head * op.queries + query] = stats.y == 0.0f ? -INFINITY : stats.x + logf(stats.y);
-    }
-  }
-
-  const float* acc = args.partial_acc + row * args.max_splits * op.head_dim;
-  const int64_t target = head * op.out_stride_head + query * op.out_stride_token;
-  for (int dim = static_cast<int>(threadIdx.x); dim < op.head_dim; dim += kMergeThreads) {
-    float sum = 0.0f;
-    for (int split = 0; split < splits; ++split) {
-      if (partial[split].y == 0.0f) continue;  // its sums were not written
-      sum = fmaf(acc[static_cast<int64_t>(split) * op.head_dim + dim],
-                 expf(partial[split].x - stats.x), sum);
-    }
-    store_element(op.out, op.q_dtype, target + dim, stats.y == 0.0f ? 0.0f : sum / stats.y);
-  }
-}
-
-__global__ __launch_bounds__(kMergeThreads) void attend_score_kernel(const AttendArgs args) {
-  const SkvAttendParams& op = args.op;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kMergeThreads;
-  const int kv_head = static_cast<int>(blockIdx.y);
-  if (first + threadIdx.x >= op.heads[kv_head].slots) return;
-  const int slot = static_cast<int>(first + threadIdx.x);
+__global__ __launch_bounds__(kScoreSlots) void attend_score_kernel(const AttendArgs args) {
+  const int block = static_cast<int>(blockIdx.x);
+  const AttendHead head = load_constant(args.heads + find_owner(args.n_heads, block, [&](int i) {
+                                          return load_constant(&args.heads[i].first_score_block);
+                                        }));
+  const int slot = (block - head.first_score_block) * kScoreSlots + static_cast<int>(threadIdx.x);
+  if (slot >= head.slots) return;
+  const AttendItem& item = args.items[head.item];
+  const int queries = min(item.round_queries, item.op.queries - first_query(args, item));
 
   float group_sum = 0.0f;
-  for (int g = 0; g < op.group; ++g) {
-    const float sum = column_sum(args, kv_head, g, slot);
+  for (int g = 0; g < args.group; ++g) {
+    const float sum = column_sum(args, head, queries, g, slot);
     group_sum += sum;
-    if (op.score_mode != SKV_SCORE_QUERY_HEAD) continue;
-    const int64_t head = static_cast<int64_t>(kv_head) * op.group + g;
-    op.score_sum[head * op.score_stride + slot] += sum;
+    if (item.op.score_mode != SKV_SCORE_QUERY_HEAD) continue;
+    const int64_t query_head = static_cast<int64_t>(head.kv_head) * args.group + g;
+    item.op.score_sum[query_head * item.op.score_stride + slot] += sum;
   }
-  if (op.score_mode == SKV_SCORE_KV_HEAD) {
-    op.score_sum[kv_head * op.score_stride + slot] += group_sum;
+  if (item.op.score_mode == SKV_SCORE_KV_HEAD) {
+    item.op.score_sum[head.kv_head * item.op.score_stride + slot] += group_sum;
   }
 }
 
-// ---- launch
-// --------------------------------------------------------------------------------------
-
-inline Status launch_attend_merge(const AttendArgs& args, cudaStream_t stream) {
-  const int64_t rows = args.op.kv_heads * args.rows_of_head();
-  return launch<attend_merge_kernel>("attend", {rows}, dim3(kMergeThreads), 0, stream, args);
-}
-
-inline Status launch_attend_score(const AttendArgs& args, int64_t most_slots, cudaStream_t stream) {
-  const Grid grid{ceil_div(most_slots, kMergeThreads), args.op.kv_heads};
-  return launch<attend_score_kernel>("attend", grid, dim3(kMergeThreads), 0, stream, args);
+inline Status launch_attend_score(const AttendArgs& args, int64_t blocks, cudaStream_t stream) {
+  return launch<attend_score_kernel>("attend", {blocks}, dim3(kScoreSlots), 0, stream, args);
 }
 
 }  // namespace spindlekv::cuda

@@ -1,11 +1,12 @@
 // Where a slot of a head lies: run lookup, and one slot's row addresses and attributes, whichever
 // codec stores it. A codebook slot is a codeword row by reference and a magnitude, so readers need
-// not know the codec. Run and head tables are in device memory.
+// not know the codec. Run and head tables are in device memory; addresses out of them are global.
 #pragma once
 
 #include "core/types.h"
 
 #include "cuda/common/convert.cuh"
+#include "cuda/common/global.cuh"
 
 namespace spindlekv::cuda {
 
@@ -50,9 +51,11 @@ __device__ __forceinline__ SlotRow<Elem> slot_row(const SkvRun& run, const void*
                                                   int index, int head_dim) {
   const Elem* base = static_cast<const Elem*>(rows);
   if (run.codec == SKV_CODEC_RAW) return {base + static_cast<int64_t>(index) * head_dim, 1.0f};
-  const int64_t codeword = run.ref_bytes == 2 ? static_cast<const uint16_t*>(refs)[index]
-                                              : static_cast<const int32_t*>(refs)[index];
-  return {base + codeword * head_dim, to_float(static_cast<const Elem*>(magnitudes)[index])};
+  const int64_t codeword = run.ref_bytes == 2
+                               ? load_constant(static_cast<const uint16_t*>(refs) + index)
+                               : load_constant(static_cast<const int32_t*>(refs) + index);
+  const Elem magnitude = load_constant(static_cast<const Elem*>(magnitudes) + index);
+  return {base + codeword * head_dim, to_float(magnitude)};
 }
 
 template <typename Elem>
@@ -65,11 +68,19 @@ __device__ __forceinline__ SlotRow<Elem> value_row(const SkvRun& run, int index,
   return slot_row<Elem>(run, run.v, run.v_ref, run.v_magnitude, index, head_dim);
 }
 
+__device__ __forceinline__ float slot_beta(const SkvRun& run, int index) {
+  return run.beta == nullptr ? 0.0f : load_constant(run.beta + index);
+}
+
+__device__ __forceinline__ int slot_position(const SkvRun& run, int index) {
+  return load_constant(run.positions + index);
+}
+
 // Bits [0, 16) of a slot's flags: its visibility mask. Bit 16: the key turns while it is read.
 inline constexpr unsigned kTurnsKey = 1u << 16;
 
 __device__ __forceinline__ unsigned slot_flags(const SkvRun& run, int index) {
-  const unsigned mask = run.mask == nullptr ? 0xffffu : run.mask[index];
+  const unsigned mask = run.mask == nullptr ? 0xffffu : load_constant(run.mask + index);
   return mask | (run.rotated == 0 ? kTurnsKey : 0u);
 }
 

@@ -1,23 +1,15 @@
-// attend_batch on CUDA: the items one after the other on the stream.
+// attend_batch on CUDA: one launch over the splits of all items (cuda/attend/plan.h).
+#include "cuda/attend/items.h"
 #include "cuda/common/entries.h"
-
-#include <algorithm>
 
 namespace spindlekv::cuda {
 
-size_t attend_batch_workspace(SkvDevice& device, const SkvAttendBatchParams& params) {
-  size_t bytes = 0;
-  for (int32_t i = 0; i < params.n_items; ++i) {
-    bytes = std::max(bytes, attend_workspace(device, params.items[i]));
-  }
-  return bytes;
+size_t attend_batch_workspace(SkvDevice&, const SkvAttendBatchParams& params) {
+  return attend_items_workspace(params.items, params.n_items);
 }
 
 Status attend_batch(SkvDevice& device, const SkvExec& exec, const SkvAttendBatchParams& params) {
-  for (int32_t i = 0; i < params.n_items; ++i) {
-    SKV_RETURN_IF_ERROR(attend(device, exec, params.items[i]));
-  }
-  return ok_status();
+  return attend_items(device, exec, params.items, params.n_items);
 }
 
 }  // namespace spindlekv::cuda

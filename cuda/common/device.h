@@ -5,15 +5,18 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "core/backend.h"
 #include "core/status.h"
+#include "cuda/common/staging.h"
 
 struct SkvDevice {
   int32_t ordinal = 0;
   int32_t sm_count = 0;
   int32_t compute_capability = 0;  // 10 * major + minor: 80, 86, 90 ...
   size_t shared_bytes_optin = 0;   // most dynamic shared memory that a block may ask for
+  std::shared_ptr<spindlekv::cuda::Staging> staging = std::make_shared<spindlekv::cuda::Staging>();
 };
 
 namespace spindlekv::cuda {
