@@ -34,6 +34,11 @@ bool is_within_run(PieceKind) { return false; }
 
 int piece_slots(PieceKind kind) { return kind == PieceKind::kBlock ? kBlockSlots : kStreamSlots; }
 
+// Rows of acc that the kernel writes.
+int acc_rows(PieceKind kind, int rows) {
+  return kind == PieceKind::kBlock ? block_lanes(rows) : rows;
+}
+
 // Calls span(kind, first_slot, n_slots) for the ranges of runs that pieces are cut from.
 template <class Span>
 void for_each_span(const SkvRun* runs, int n_runs, bool has_many_rows, const Span& span) {
@@ -82,7 +87,7 @@ QueryBlocks cut_queries(const SkvAttendParams& params) {
   const int rows = cut.queries * params.group;
   const int pieces = divide_up(slots, rows > kStreamRows ? kBlockSlots : kStreamSlots);
   const int64_t floats =
-      int64_t{params.kv_heads} * pieces * padded_rows(rows) * (padded_dim(params.head_dim) + 2) +
+      int64_t{params.kv_heads} * pieces * block_lanes(rows) * (padded_dim(params.head_dim) + 2) +
       (keeps_logits ? logits_per_query * cut.queries : 0);
   const int64_t bytes = static_cast<int64_t>(sizeof(float)) * std::max<int64_t>(1, floats);
   cut.chunk = static_cast<int>(std::clamp<int64_t>(kWorkspaceTarget / bytes, 1, cut.blocks));
@@ -108,9 +113,11 @@ void AttendPlan::count(const SkvAttendParams& params, const QueryBlocks& cut, in
     most_lines_ += blocks;
     most_parts_ += int64_t{blocks} * (2 + cuts);
     most_partials_ += blocks * pieces;
-    line_rows_ += blocks * round_up(rows, 16);
-    piece_rows_ += blocks * pieces * round_up(rows, 16);
-    acc_floats_ += blocks * pieces * padded_rows(rows) * padded_dim(head_dim_);
+    line_rows_ += blocks * block_lanes(rows);
+    piece_rows_ += blocks * pieces * block_lanes(rows);
+    // Rows of several lines together are rounded up to less than twice as many.
+    const int most_acc_rows = has_many_rows ? block_lanes(rows) : sharers_ > 1 ? 2 * rows : rows;
+    acc_floats_ += blocks * pieces * most_acc_rows * padded_dim(head_dim_);
     if (params.score_mode != SKV_SCORE_NONE) logit_floats_ += blocks * tiles * rows * kTileSlots;
   }
 }
@@ -145,7 +152,7 @@ void AttendPlan::add(const SkvAttendParams& params, const QueryBlocks& cut, int 
       line.keeps_logits = params.score_mode != SKV_SCORE_NONE;
       line.n_partials = line.done = 0;
       line.lse = lse_ + line_rows_used_;
-      line_rows_used_ += round_up(line.rows, 16);
+      line_rows_used_ += block_lanes(line.rows);
       // As many as count() found, for the pieces of a full block.
       const SkvHead& head = params.heads[h];
       line.partials = partials_ + partials_used_;
@@ -279,8 +286,8 @@ void AttendPlan::add_piece(PieceKind kind, const AttendPart* parts, int n_parts,
            l_ + piece_rows_used_,
            acc_ + acc_used_,
            nullptr};
-  piece_rows_used_ += round_up(rows, 16);
-  acc_used_ += int64_t{padded_rows(rows)} * padded_dim(head_dim_);
+  piece_rows_used_ += block_lanes(rows);
+  acc_used_ += int64_t{acc_rows(kind, rows)} * padded_dim(head_dim_);
   if (lines_[parts->line].keeps_logits) {
     piece.logits = logits_ + logits_used_;
     logits_used_ += int64_t{tiles_of(n_slots)} * rows * kTileSlots;

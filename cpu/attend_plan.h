@@ -27,9 +27,9 @@ struct AttendPiece {
   const AttendPart* parts;  // of its lines, in the order of their rows
   int rows;
   int first_slot, n_slots;
-  float* m;       // [rows]
-  float* l;       // [rows]
-  float* acc;     // [padded_rows, padded_dim]
+  float* m;       // [block_lanes]
+  float* l;       // [block_lanes]
+  float* acc;     // [rows of the kernel, padded_dim]
   float* logits;  // [tiles, rows, 64], or NULL
 };
 

@@ -16,7 +16,7 @@ namespace spindlekv::cpu {
 
 // Up to this many rows stream K and V straight from their storage; above, blocks of both are
 // converted to floats first and the cost is shared by the rows.
-inline constexpr int kStreamRows = 16;
+inline constexpr int kStreamRows = 12;
 
 // Rows of scratch arrays come in multiples of this, elements of a row in multiples of 16.
 inline constexpr int kRowMultiple = 6;
@@ -24,6 +24,14 @@ static inline constexpr int padded_rows(int rows) {
   return (rows + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
 }
 static inline constexpr int padded_dim(int head_dim) { return (head_dim + 15) / 16 * 16; }
+
+// The block kernel has a row in every lane: rows are rounded up to whole vectors of any width.
+static inline constexpr int block_lanes(int rows) { return (rows + 15) / 16 * 16; }
+// It takes keys of so many slots at a time, at a stride known to the compiler that spreads them
+// over the sets of the cache.
+inline constexpr int kKeySlots = 32;
+inline constexpr int kKeyStride = 512 + 16;
+static_assert(kTileSlots % kKeySlots == 0);
 
 // The rows that one item has in a piece: a block of its queries.
 struct AttendPart {
@@ -39,9 +47,9 @@ struct AttendTask {
   int rows;  // of all parts
   SlotSource source;
   int first_slot, n_slots;  // the piece; its tiles begin at first_slot
-  float* m;                 // [rows]
-  float* l;                 // [rows]
-  float* acc;               // [padded_rows, padded_dim]
+  float* m;                 // [block_lanes]
+  float* l;                 // [block_lanes]
+  float* acc;               // [block_lanes, padded_dim]; stream: [rows, padded_dim]
   float* logits;            // [tiles, rows, 64] kept for score accumulation, or NULL
   float* scratch;           // attend_scratch_floats
 };
@@ -75,8 +83,8 @@ struct AttendKernels {
 
 static inline int64_t attend_scratch_floats(int rows, int head_dim) {
   const int64_t dim = padded_dim(head_dim);
-  // Queries; keys; values, or 8 rows on the way to the transposed keys; logits; rescale factors.
-  return padded_rows(rows) * (dim + kTileSlots + 1) + 2 * kTileSlots * dim + 8 * dim + 64;
+  // Queries, logits and four numbers a row; keys; values or turned keys.
+  return block_lanes(rows) * (dim + kTileSlots + 4) + kKeySlots * kKeyStride + kTileSlots * dim;
 }
 
 SKV_DECLARE_ISA_TABLE(AttendKernels, attend_kernels)
