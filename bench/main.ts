@@ -1,30 +1,34 @@
 /**
- * The benchmarks: npm run bench -- first|ops|report [--quick] [--only <job>,...]
+ * The benchmarks: npm run bench -- --suite cpu|first|ops [--quick] [--only <job>,...] [--device <name>]
  *
- * Every job runs in a process of its own, this program again. Results go to bench/results/cpu/ (with --quick
- * to build/bench/), tables to stdout, and docs/benchmarks.md is written anew.
+ * Every job runs in a process of its own, this program again. Results go to bench/results/<device>/ (with --quick
+ * to build/bench/), tables to stdout, and docs/benchmarks.md with its plots is written anew. A goal that is missed
+ * is said, and is no failure: a benchmark is not a test. "report" only writes the page.
  */
 import { fork } from "node:child_process";
-import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { isMainThread } from "node:worker_threads";
 import { serveMemory } from "./harness/memory-worker.ts";
-import { type CaseResult, readResults, writeResult } from "./harness/result.ts";
+import { type CaseResult, folderOf, readResults, writeResult } from "./harness/result.ts";
 import { type BenchOptions, benchOptions } from "./options.ts";
-import { benchmarksPage, terminalReport } from "./report.ts";
+import { benchmarksPage } from "./report.ts";
+import { terminalReport } from "./report/tables.ts";
+import { cpu } from "./suites/cpu.ts";
 import { first } from "./suites/first.ts";
 import { ops } from "./suites/ops.ts";
 import type { RunContext } from "./suites/suite.ts";
 
 const kRoot = dirname(import.meta.dirname);
 const kResults = join(kRoot, "bench", "results");
-const suites = { first, ops };
+const suites = { cpu, first, ops };
 
 /** What a child process is told. */
 interface JobMessage {
   readonly suite: keyof typeof suites;
   readonly job: string;
   readonly quick: boolean;
+  readonly device: BenchOptions["device"];
 }
 
 if (!isMainThread) serveMemory();
@@ -43,28 +47,34 @@ async function main(): Promise<void> {
   if (!options.quick) writePage();
 }
 
-async function runSuite(name: keyof typeof suites, { quick, only }: BenchOptions): Promise<void> {
+async function runSuite(name: keyof typeof suites, options: BenchOptions): Promise<void> {
+  const { quick, only, device } = options;
   const suite = suites[name];
   const unknown = only.find((job) => !suite.jobs.includes(job));
   if (unknown !== undefined) {
     console.error(`bench: expected one of ${suite.jobs.join(", ")} for --only, got ${unknown}`);
     process.exit(2);
   }
-  const folder = quick ? join(kRoot, "build", "bench", "cpu") : join(kResults, "cpu");
+  const base = quick ? join(kRoot, "build", "bench") : kResults;
   const results: CaseResult[] = [];
+  const begin = performance.now();
   for (const job of suite.jobs.filter((each) => only.length === 0 || only.includes(each))) {
     const start = performance.now();
-    const result = await startJob({ suite: name, job, quick });
-    const path = writeResult(folder, result);
+    const result = await startJob({ suite: name, job, quick, device });
+    const path = writeResult(join(base, folderOf(result.environment)), result);
     results.push(result);
-    const seconds = ((performance.now() - start) / 1000).toFixed(1);
-    console.error(`bench: ${job} took ${seconds} s, ${path.slice(kRoot.length + 1)}`);
+    console.error(`bench: ${job} took ${secondsSince(start)}, ${path.slice(kRoot.length + 1)}`);
   }
   console.log(terminalReport(results));
+  console.error(`bench: ${name} took ${secondsSince(begin)}`);
   const busiest = Math.max(...results.map(({ environment }) => environment.load));
   if (busiest > 1) {
     console.error(`bench: the load was ${busiest.toFixed(1)} before a job; results may be wrong`);
   }
+}
+
+function secondsSince(start: number): string {
+  return `${((performance.now() - start) / 1000).toFixed(1)} s`;
 }
 
 /** Runs a job in a child process; ends this one when it fails. */
@@ -90,8 +100,13 @@ async function startJob(message: JobMessage): Promise<CaseResult> {
 
 /** The child's side. */
 async function runJob(): Promise<void> {
-  const { suite, job, quick } = JSON.parse(process.env.SPINDLEKV_BENCH_JOB!) as JobMessage;
-  const context: RunContext = { program: process.argv[1], root: kRoot, quick };
+  const { suite, job, quick, device } = JSON.parse(process.env.SPINDLEKV_BENCH_JOB!) as JobMessage;
+  const context: RunContext = {
+    program: process.argv[1],
+    root: kRoot,
+    quick,
+    deviceName: device,
+  };
   const result = await suites[suite].run(job, context);
   await new Promise<void>((resolve) => process.send!(result, () => resolve()));
   process.disconnect();
@@ -104,6 +119,11 @@ function writePage(): void {
     .map(({ name }) => name)
     .sort();
   const results = new Map(folders.map((name) => [name, readResults(join(kResults, name))]));
-  writeFileSync(join(kRoot, "docs", "benchmarks.md"), benchmarksPage(results));
+  const { text, plots } = benchmarksPage(results);
+  writeFileSync(join(kRoot, "docs", "benchmarks.md"), text);
+  const plotFolder = join(kRoot, "docs", "benchmarks");
+  rmSync(plotFolder, { recursive: true, force: true });
+  mkdirSync(plotFolder);
+  for (const [name, drawing] of plots) writeFileSync(join(plotFolder, name), drawing);
   console.error("bench: wrote docs/benchmarks.md");
 }

@@ -1,130 +1,67 @@
-/** docs/benchmarks.md out of the result files, and the same tables for a terminal. */
-import { formatTable } from "spindlekv/eval";
-import type { CaseResult, Environment, Goal, SettingResult } from "./harness/result.ts";
-import { relativeRange, type Spread } from "./harness/statistics.ts";
+/** docs/benchmarks.md and its plots, out of the result files alone. */
+import type { CaseResult, Environment, SettingResult } from "./harness/result.ts";
+import { markdownTable, measuredText, unitText, verdict } from "./report/format.ts";
+import { contextPlot, keptPlot, rooflinePlot } from "./report/plots.ts";
+import { cpuRows, gpuRows, type Row } from "./report/rows.ts";
+import { armTable, bandwidthTable, goalCount, goalsOf, goalTable } from "./report/tables.ts";
 
-type Table = { readonly head: readonly string[]; readonly rows: readonly (readonly string[])[] };
-
-const percent = (value: number) => `${(100 * value).toFixed(0)} %`;
-const withRange = (spread: Spread, show: (value: number) => string) =>
-  `${show(spread.median)} [${show(spread.low)}, ${show(spread.high)}]`;
-/** Three significant digits, without exponents. */
-const short = (value: number) =>
-  value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
-
-/** The arms of results: one row an arm. */
-function armTable(results: readonly CaseResult[]): Table {
-  const hasRatio = results.some(({ settings }) =>
-    settings.some(({ arms }) => arms.some(({ ratioToFirst }) => ratioToFirst !== undefined)),
-  );
-  const hasBaseline = results.some(({ baseline }) => baseline !== null);
-  const rows = results.flatMap((result) =>
-    result.settings.flatMap((setting) =>
-      setting.arms.map((arm) => [
-        result.op,
-        setting.shape,
-        arm.name,
-        withRange(arm.milliseconds, short),
-        short(arm.gigabytesPerSecond),
-        withRange(arm.share, percent),
-        arm.gigaflopsPerSecond > 0 ? short(arm.gigaflopsPerSecond) : "-",
-        ...(hasRatio ? [arm.ratioToFirst ? withRange(arm.ratioToFirst, ratio) : "-"] : []),
-        ...(hasBaseline ? [speedup(arm.milliseconds, arm.baselineMilliseconds)] : []),
-      ]),
-    ),
-  );
-  const head = ["op", "shape", "arm", "ms", "GB/s", "of bandwidth", "GFLOP/s"];
-  if (hasRatio) head.push("over plain");
-  if (hasBaseline) head.push("x baseline");
-  return { head, rows };
+/** What is written: the page, and the plots by file name. */
+export interface BenchmarksPage {
+  readonly text: string;
+  readonly plots: ReadonlyMap<string, string>;
 }
-
-const ratio = (value: number) => value.toFixed(3);
-
-function speedup(milliseconds: Spread, baseline: Spread | undefined): string {
-  return baseline === undefined ? "-" : short(baseline.median / milliseconds.median);
-}
-
-function bandwidthTable(results: readonly CaseResult[]): Table {
-  const rows = results.flatMap(({ op, settings }) =>
-    settings.flatMap(({ shape, bandwidth }) =>
-      Object.entries(bandwidth).map(([name, spread]) => [
-        op,
-        shape,
-        name,
-        withRange(spread, short),
-        percent(relativeRange(spread)),
-        String(spread.count),
-      ]),
-    ),
-  );
-  return { head: ["op", "shape", "bandwidth", "GB/s", "range", "rounds"], rows };
-}
-
-function goalTable(goals: readonly (Goal & { readonly shape: string })[]): Table {
-  const rows = goals.map(({ shape, what, asked, measured, met }) => [
-    shape,
-    what,
-    asked,
-    ratio(measured),
-    met ? "met" : "missed",
-  ]);
-  return { head: ["shape", "goal", "asked", "measured", ""], rows };
-}
-
-const goalsOf = (results: readonly CaseResult[]) =>
-  results.flatMap(({ name, goals }) => goals.map((goal) => ({ ...goal, shape: name })));
-
-/** What a run prints when it is done. */
-export function terminalReport(results: readonly CaseResult[]): string {
-  const tables = [armTable(results), bandwidthTable(results)];
-  const goals = goalsOf(results);
-  if (goals.length > 0) tables.push(goalTable(goals));
-  return tables.map(({ head, rows }) => formatTable(head, rows)).join("\n\n");
-}
-
-// ---- The page ----------------------------------------------------------------------------------
 
 const introduction = `<!-- Written by \`npm run bench -- report\` from bench/results/; not by hand. -->
 # Benchmarks
 
 Medians with first and third quartiles in brackets. GB are 10^9 bytes; the bytes are those any implementation must
-move, the operations those of the formula. A part of each result is compared with the oracle of the tests before timing. What is
-compared is timed in turn in one run, one process a case, and the memory bandwidth with it. "x baseline" is the
-baseline's time over the op's, "over plain" an arm's time over that of the case's first arm.
+move, the operations those of the formula. What is compared is timed in turn in one run, one process a case, and the
+memory bandwidth with it; the results of an op are compared with the oracle of the tests before it is timed. Inputs
+rotate over at least twice the last-level cache. "Over first" is an arm's time over that of the case's first arm,
+"x baseline" the baseline's time over the op's.
 
-- \`npm run bench -- first\`: decode attention against the read bandwidth. Inputs rotate over 512 MiB.
-- \`npm run bench -- ops\`: every op against the copy bandwidth, and against a baseline.
-- \`bench/gpu-all\`: the rows of a GPU, on a machine that has one ([what it does](gpu.md)).
-- \`--quick\` takes a few samples and leaves the result files alone.`;
+- \`npm run bench -- --suite cpu\`: the goals of the CPU, each against its peer, and how times scale.
+- \`npm run bench -- --suite first\`: decode attention against the read bandwidth.
+- \`npm run bench -- --suite ops\`: every op against the copy bandwidth, and against a baseline; with \`--device cuda\`
+  on a GPU.
+- \`bench/gpu-all\`: the goals of a GPU, on a machine that has one ([what it does](gpu.md)).
+- \`--quick\` takes a few samples and leaves the result files alone.
+
+Peers (torch, scikit-learn) are no dependency: \`SPINDLEKV_PEER_PYTHON\` names a Python that has them, by default
+\`python3\`. They run in a process of their own that is asked for one call at a time, with as many threads as ours, and
+their OpenMP threads sleep between calls (\`OMP_WAIT_POLICY=passive\`, \`KMP_BLOCKTIME=0\`), as ours do. A row whose peer
+is not installed is not measured, and not met.`;
 
 const noResults = "No result is committed yet.";
 
 const suiteTitles: Readonly<Record<string, string>> = {
+  cpu: "The goals, case by case",
   first: "Decode attention",
+  gpu: "The goals, case by case",
   ops: "All ops",
-  gpu: "Rows of the GPU",
 };
-
-function markdownTable({ head, rows }: Table): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
-}
 
 function environmentLine(environment: Environment): string {
   const { device, detail, os, node, memoryBytes, commit, modified, date, load } = environment;
   const source = `commit ${commit.slice(0, 12)}${modified ? ", with uncommitted changes" : ""}`;
   const memory = `${(memoryBytes / 2 ** 30).toFixed(0)} GiB`;
-  const parts = [
-    device,
-    detail,
-    memory,
-    os,
-    ...(node === null ? [] : [`Node ${node}`]),
-    source,
-    date.slice(0, 10),
-  ];
+  const programs = node === null ? [] : [`Node ${node}`];
+  const parts = [device, detail, memory, os, ...programs, source, date.slice(0, 10)];
   return `${parts.join(" · ")} · load before ${load.toFixed(1)}`;
+}
+
+/** One line for results that differ in nothing but the load: the range of loads. */
+function environmentLines(results: readonly CaseResult[]): string {
+  const loads = new Map<string, number[]>();
+  for (const { environment } of results) {
+    const line = environmentLine({ ...environment, load: 0 }).replace(/ · load before 0\.0$/, "");
+    loads.set(line, [...(loads.get(line) ?? []), environment.load]);
+  }
+  const range = (values: readonly number[]) => {
+    const [least, most] = [Math.min(...values).toFixed(1), Math.max(...values).toFixed(1)];
+    return least === most ? least : `${least} to ${most}`;
+  };
+  return [...loads].map(([line, each]) => `${line} · load before ${range(each)}`).join("\n\n");
 }
 
 function shapeList(results: readonly CaseResult[]): string {
@@ -132,42 +69,132 @@ function shapeList(results: readonly CaseResult[]): string {
     Object.entries({ ...sizes, ...facts })
       .map(([name, value]) => `${name} ${Number.isInteger(value) ? value : value.toPrecision(3)}`)
       .join(", ");
-  return results
-    .flatMap((result) => [
-      `- \`${result.op}\`: ${result.what}`,
-      ...result.settings.map((setting) => `  - ${setting.shape}: ${sizesOf(setting)}`),
-    ])
-    .join("\n");
+  const whats = new Map<string, string[]>();
+  for (const { op, what, settings } of results) {
+    const shapes = settings.map((setting) => `  - ${setting.shape}: ${sizesOf(setting)}`);
+    const head = `- \`${op}\`: ${what}`;
+    whats.set(head, [...(whats.get(head) ?? []), ...shapes]);
+  }
+  return [...whats].map(([head, shapes]) => [head, ...shapes].join("\n")).join("\n");
 }
 
 function suitePart(suite: string, results: readonly CaseResult[]): string {
   const references = new Set(results.flatMap((r) => r.settings.map((s) => s.bandwidthOf)));
   const baselines = new Set(results.flatMap(({ baseline }) => baseline ?? []));
+  const peers = new Set(
+    results.flatMap((r) => Object.entries(r.peers ?? {}).map((pair) => pair.join(" "))),
+  );
   const goals = goalsOf(results);
-  const environments = new Set(results.map(({ environment }) => environmentLine(environment)));
   return [
     `### ${suiteTitles[suite] ?? suite}`,
-    [...environments].join("\n\n"),
+    environmentLines(results),
     markdownTable(armTable(results)),
     `Bandwidth: ${[...references].join("; ")}.` +
-      (baselines.size > 0 ? ` Baseline: ${[...baselines].join("; ")}.` : ""),
+      (baselines.size > 0 ? ` Baseline: ${[...baselines].join("; ")}.` : "") +
+      (peers.size > 0 ? ` Peers: ${[...peers].sort().join(", ")}.` : ""),
     markdownTable(bandwidthTable(results)),
-    ...(goals.length > 0 ? [markdownTable(goalTable(goals))] : []),
+    ...(goals.length > 0 && suite === "first" ? [markdownTable(goalTable(goals))] : []),
     shapeList(results),
   ].join("\n\n");
 }
 
+// ---- Goals ---------------------------------------------------------------------------------------
+
+function rowLines({ title, jobs }: Row, results: readonly CaseResult[]): string[][] {
+  return jobs.flatMap((job) => {
+    const result = results.find(({ name }) => name === job);
+    if (result === undefined) return [[title, job, "", "", "", "not yet measured"]];
+    return goalsOf([result]).map((goal) => [
+      title,
+      job,
+      goal.what,
+      unitText(goal),
+      measuredText(goal),
+      verdict(goal),
+    ]);
+  });
+}
+
+function cpuGoals(results: readonly CaseResult[]): string {
+  const own = results.filter(({ suite }) => suite === "cpu");
+  const head = ["row", "case", "goal", "asked", "measured", ""];
+  const rows = cpuRows.flatMap((row) => rowLines(row, own));
+  return [
+    "## Goals on the CPU",
+    ...(own.length > 0 ? [goalCount(own.flatMap(({ goals }) => goals))] : []),
+    markdownTable({ head, rows }),
+  ].join("\n\n");
+}
+
+/** Of every device with results of the suite `gpu`; without any, what is asked for. */
+function gpuGoals(folders: ReadonlyMap<string, readonly CaseResult[]>): string {
+  const parts = [...folders].flatMap(([folder, results]) => {
+    const own = results.filter(({ suite }) => suite === "gpu");
+    if (own.length === 0) return [];
+    const goals = goalsOf(own);
+    return [`On ${folder}: ${goalCount(goals)}`, markdownTable(goalTable(goals))];
+  });
+  const none = [
+    "Not yet measured: no result of a GPU is committed. What the instruction counts of the kernels predict is in\n" +
+      "`docs/gpu-model.md`; [bench/gpu-all](gpu.md) measures every row.",
+    markdownTable({
+      head: ["goal", "asked", "measured"],
+      rows: gpuRows.map(([what, asked]) => [what, asked, "not yet measured"]),
+    }),
+  ];
+  return ["## Goals on a GPU", ...(parts.length > 0 ? parts : none)].join("\n\n");
+}
+
+// ---- The page ------------------------------------------------------------------------------------
+
+interface Figure {
+  readonly name: string;
+  readonly caption: string;
+  readonly draw: (results: readonly CaseResult[], machine: string) => string | undefined;
+}
+
+const figures: readonly Figure[] = [
+  {
+    name: "roofline",
+    caption:
+      "Each op against the nearer of two roofs: the copy bandwidth for its bytes, the peak of multiply-adds for its operations.",
+    draw: rooflinePlot,
+  },
+  {
+    name: "context",
+    caption: "Time of a decode step against the length of the context, quartiles as bars.",
+    draw: contextPlot,
+  },
+  {
+    name: "kept",
+    caption: "Speed-up of a decode step against the bytes kept, quartiles as bars.",
+    draw: keptPlot,
+  },
+];
+
 /** The whole page, from the results of each device's folder. */
-export function benchmarksPage(folders: ReadonlyMap<string, readonly CaseResult[]>): string {
-  const parts = [introduction];
+export function benchmarksPage(
+  folders: ReadonlyMap<string, readonly CaseResult[]>,
+): BenchmarksPage {
+  const plots = new Map<string, string>();
+  const all = [...folders.values()].flat();
+  const parts = [introduction, cpuGoals(folders.get("cpu") ?? []), gpuGoals(folders)];
   for (const [folder, results] of folders) {
     if (results.length === 0) continue;
     parts.push(`## ${folder}`);
+    const { device, detail } = results[0].environment;
+    for (const { name, caption, draw } of figures) {
+      const drawn = draw(results, `${device} (${detail})`);
+      if (drawn === undefined) continue;
+      const file = `${folder}-${name}.svg`;
+      plots.set(file, drawn);
+      parts.push(`![${caption}](benchmarks/${file})`, caption);
+    }
     for (const suite of new Set(results.map((result) => result.suite))) {
       const own = results.filter((result) => result.suite === suite);
       parts.push(suitePart(suite, own));
     }
   }
-  if (parts.length === 1) parts.push(noResults);
-  return `${parts.join("\n\n")}\n`;
+  if (all.length === 0) parts.push(noResults);
+  return { text: `${parts.join("\n\n")}\n`, plots };
 }

@@ -2,7 +2,8 @@
 //
 //   methods  from the pages in docs/methods
 //   demo     from bench/results/cpu/demo.json, which `npm run demo -- --out bench/results/cpu` writes
-//   bench    from bench/results/cpu/first-*.json, which `npm run bench -- first` writes
+//   bench    from the goals in bench/results/<device>/cpu-*.json and gpu-*.json, which `npm run bench -- --suite cpu`
+//            and bench/gpu-all write; without any from those of `first`
 //
 // A block whose results are not there says so. `--check` writes nothing and fails when a block is not what it
 // should be.
@@ -130,23 +131,32 @@ function demoBlock() {
 
 // ---- bench ---------------------------------------------------------------------------------------
 
+/** Goals of the CPU first, as their files are named; the wording of a verdict is that of docs/benchmarks.md. */
 function benchBlock() {
-  const paths = filesUnder(kResults, (path) => /\/first-[^/]+\.json$/.test(path));
-  const results = paths.map((path) => ({ path, ...JSON.parse(readText(path)) }));
-  if (results.length === 0) return kNone;
-  const rows = results.flatMap(({ path, name, goals }) =>
-    goals.map(({ what, asked, measured, met }) => [
+  const named = (pattern) => filesUnder("bench/results", (path) => pattern.test(path));
+  const goalFiles = named(/\/(cpu|gpu)-[^/]+\.json$/);
+  const results = (goalFiles.length > 0 ? goalFiles : named(/\/first-[^/]+\.json$/)).map(
+    (path) => ({ path, ...JSON.parse(readText(path)) }),
+  );
+  const withGoals = results.filter(({ goals }) => goals.length > 0);
+  if (withGoals.length === 0) return kNone;
+  const verdict = (met) => (met === null ? "not measured" : met ? "met" : "missed");
+  const rows = withGoals.flatMap(({ path, name, goals }) =>
+    goals.map(({ what, asked, unit, measured, met }) => [
       `[${name}](${path})`,
       what,
-      asked,
-      measured.toFixed(3),
-      met ? "met" : "missed",
+      unit === undefined ? asked : `${asked} ${unit}`,
+      measured === null ? "-" : Number(measured.toPrecision(3)),
+      verdict(met),
     ]),
   );
-  const machines = results.map(({ environment: { device, detail } }) => `${device} (${detail})`);
+  const machines = new Set(
+    withGoals.map(({ environment: { device, detail } }) => `${device} (${detail})`),
+  );
+  const met = rows.filter((row) => row.at(-1) === "met").length;
   return [
-    `Decode attention of a Llama-3-8B layer in f16, on ${[...new Set(machines)].join("; ")}:`,
-    table(["shape", "what", "asked", "measured", ""], rows),
+    `One layer of Llama-3-8B, on ${[...machines].join("; ")}; ${met} of ${rows.length} goals met:`,
+    table(["case", "what", "asked", "measured", ""], rows),
   ].join("\n\n");
 }
 

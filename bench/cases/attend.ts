@@ -20,10 +20,13 @@ interface AttendShape {
 
 const layer = { queryHeads: 32, kvHeads: 8, headDim: 128 };
 
+/** One layer of Llama-3-8B with so many slots. */
+export const decodeShape = (slots: number): AttendShape => ({ ...layer, slots });
+
 export const attendCase: BenchCase<AttendShape> = {
   op: "attend",
   what: "decode of one token, f16, keys stored after RoPE; accumulate: with score_sum of that mode",
-  shapes: { "decode-8k": { ...layer, slots: 8192 }, "decode-32k": { ...layer, slots: 32768 } },
+  shapes: { "decode-8k": decodeShape(8192), "decode-32k": decodeShape(32768) },
   // K and V once, for all query heads of a KV head together.
   bytes: ({ kvHeads, headDim, slots }) => 2 * 2 * kvHeads * slots * headDim,
   flops: ({ queryHeads, headDim, slots }) => 4 * queryHeads * slots * headDim,

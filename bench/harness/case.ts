@@ -7,8 +7,11 @@ export type Shape = Readonly<Record<string, number>>;
 /** One way of calling the op. */
 export interface Arm {
   readonly name: string;
-  /** The same work on different memory; calls go round, so that none finds its input in a cache. */
-  readonly runs: readonly (() => void)[];
+  /** The same work on different memory; calls go round, so that none finds its input in a cache. A promise is waited for. */
+  readonly runs: readonly (() => unknown)[];
+  /** Where they differ from the case's own. */
+  readonly bytes?: number;
+  readonly flops?: number;
 }
 
 /** A case with its inputs in place. */

@@ -1,44 +1,48 @@
 /** From samples to the figures of a result. */
-import type { Arm, BenchCase, Shape } from "./case.ts";
+import type { Device } from "spindlekv";
+import type { Arm } from "./case.ts";
 import type { Contestant, Samples } from "./interleave.ts";
-import type { Command } from "./memory-worker.ts";
-import type { MemoryMeter } from "./memory-meter.ts";
 import type { ArmResult } from "./result.ts";
 import { pairedRatio, type Spread, spreadOf } from "./statistics.ts";
 
 const kGiga = 1e9;
 
-/** An arm whose calls go round its inputs; `next` is shared, so that two arms do not follow on one input. */
-export function contestantOf(arm: Arm, next: { value: number }): Contestant {
+/**
+ * An arm whose calls go round its inputs; `next` is shared, so that two arms do not follow on one input. On a GPU,
+ * where a call only queues its work, a sample is all inputs in turn until the device is done, divided by their number.
+ */
+export function contestantOf(arm: Arm, next: { value: number }, device: Device): Contestant {
+  if (device.kind === "cuda") {
+    const run = async () => {
+      const start = performance.now();
+      for (const call of arm.runs) await call();
+      await device.synchronize();
+      return (performance.now() - start) / 1000 / arm.runs.length;
+    };
+    return { name: arm.name, run };
+  }
   const run = () => {
-    arm.runs[next.value % arm.runs.length]();
+    const pending = arm.runs[next.value % arm.runs.length]();
     next.value += 1;
+    return pending;
   };
   return { name: arm.name, run };
 }
 
-/** The meter's commands as probes. */
-export function probesOf(meter: MemoryMeter, commands: readonly Command[]): Contestant[] {
-  return commands.map((command) => ({ name: command, run: () => meter.run(command) }));
-}
-
-/** GB/s of every round of a probe. */
-export function bandwidths(samples: Samples, probe: Command, meter: MemoryMeter): number[] {
-  const bytes = probe === "copy" ? meter.copyBytes : meter.readBytes;
-  return samples.get(probe)!.map(([seconds]) => bytes / kGiga / seconds);
+/** What an arm has to do. */
+export interface Work {
+  readonly name: string;
+  readonly bytes: number;
+  readonly flops: number;
 }
 
 /** What one arm did, against the bandwidth of each round. */
-export function armResult<S extends Shape>(
-  benchCase: BenchCase<S>,
-  shape: S,
+export function armResult(
+  { name, bytes, flops }: Work,
   samples: Samples,
-  name: string,
   roundBandwidth: readonly number[],
-  baselineMilliseconds?: Spread,
 ): ArmResult {
   const rounds = samples.get(name)!;
-  const bytes = benchCase.bytes(shape);
   const milliseconds = spreadOf(rounds.flat().map((seconds) => seconds * 1000));
   const seconds = milliseconds.median / 1000;
   const rates = rounds.map((repeats) => bytes / kGiga / spreadOf(repeats).median);
@@ -46,8 +50,18 @@ export function armResult<S extends Shape>(
     name,
     milliseconds,
     gigabytesPerSecond: bytes / kGiga / seconds,
-    gigaflopsPerSecond: benchCase.flops(shape) / kGiga / seconds,
+    gigaflopsPerSecond: flops / kGiga / seconds,
     share: pairedRatio(rates, roundBandwidth),
-    ...(baselineMilliseconds && { baselineMilliseconds }),
   };
+}
+
+/** Time of `name` over that of `first`: call by call, or by medians of rounds where one is called less often. */
+export function ratioOf(samples: Samples, name: string, first: string): Spread {
+  const [own, others] = [samples.get(name)!, samples.get(first)!];
+  if (own.every((repeats, round) => repeats.length === others[round].length)) {
+    return pairedRatio(own.flat(), others.flat());
+  }
+  const medians = (rounds: readonly (readonly number[])[]) =>
+    rounds.map((repeats) => spreadOf(repeats).median);
+  return pairedRatio(medians(own), medians(others));
 }

@@ -1,14 +1,19 @@
-/** What a benchmark leaves behind: one JSON file a case, with everything needed to read it later. */
+/**
+ * What a benchmark leaves behind: one JSON file a case, with everything needed to read it later. Any program may
+ * write such a file to `bench/results/<device>/<suite>-<name>.json`; docs/benchmarks.md shows what it finds there.
+ */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { loadavg, release, totalmem, type } from "node:os";
 import { join } from "node:path";
-import type { Device } from "spindlekv";
+import type { Device, DeviceKind } from "spindlekv";
 import type { Shape } from "./case.ts";
 import type { Spread } from "./statistics.ts";
 
 /** Where and from what a result comes. */
 export interface Environment {
+  /** Backend of the device; left out: cpu. */
+  readonly kind?: DeviceKind;
   readonly device: string;
   readonly detail: string;
   readonly threads: number;
@@ -30,10 +35,15 @@ export interface ArmResult {
   readonly milliseconds: Spread;
   readonly gigabytesPerSecond: number;
   readonly gigaflopsPerSecond: number;
-  /** Of the bandwidth measured in the same rounds. */
+  /** Of the bandwidth measured in the same rounds; of a time without bytes 0. */
   readonly share: Spread;
-  /** Time over that of the first arm, call by call. */
+  /** Time over that of the first arm, call by call or round by round. */
   readonly ratioToFirst?: Spread;
+  /** The package whose code this is, when it is not ours. */
+  readonly peer?: string;
+  /** Where they differ from those of the setting. */
+  readonly bytes?: number;
+  readonly flops?: number;
   readonly baselineMilliseconds?: Spread;
 }
 
@@ -46,7 +56,7 @@ export interface SettingResult {
   readonly facts: Readonly<Record<string, number>>;
   /** What `share` refers to, in words. */
   readonly bandwidthOf: string;
-  /** GB/s (10^9 bytes). */
+  /** GB/s (10^9 bytes); "fma" is the peak of multiply-adds in GFLOP/s. */
   readonly bandwidth: Readonly<Record<string, Spread>>;
   readonly arms: readonly ArmResult[];
 }
@@ -55,8 +65,17 @@ export interface SettingResult {
 export interface Goal {
   readonly what: string;
   readonly asked: string;
-  readonly measured: number;
-  readonly met: boolean;
+  /** The median; null when it was not measured. */
+  readonly measured: number | null;
+  /** Quartiles of what was measured. */
+  readonly low?: number;
+  readonly high?: number;
+  /** Null when it was not measured: never met. */
+  readonly met: boolean | null;
+  /** Why it was not measured. */
+  readonly because?: string;
+  /** Unit of `measured` and `asked`; none for ratios. */
+  readonly unit?: string;
 }
 
 export interface CaseResult {
@@ -69,6 +88,8 @@ export interface CaseResult {
   readonly environment: Environment;
   readonly settings: readonly SettingResult[];
   readonly goals: readonly Goal[];
+  /** Versions of the packages that were timed side by side. */
+  readonly peers?: Readonly<Record<string, string>>;
 }
 
 /** What is known of the machine and the sources. */
@@ -86,6 +107,7 @@ export function describeEnvironment(device: Device, root: string): Environment {
     }
   };
   return {
+    kind: device.kind,
     device: name,
     detail,
     threads,
@@ -94,10 +116,32 @@ export function describeEnvironment(device: Device, root: string): Environment {
     memoryBytes: totalmem(),
     commit: git("rev-parse", "HEAD") ?? "unknown",
     modified:
-      git("status", "--porcelain", "--", "core", "cpu", "binding", "lib", "bench/*.ts") !== "",
+      git(
+        "status",
+        "--porcelain",
+        "--",
+        "core",
+        "cpu",
+        "cuda",
+        "binding",
+        "lib",
+        "bench",
+        ":!bench/results",
+      ) !== "",
     date: new Date().toISOString(),
     load: loadavg()[0],
   };
+}
+
+/**
+ * The folder below bench/results/ of a device: "cpu", or the name of the GPU, as in "nvidia-h100-80gb-hbm3".
+ */
+export function folderOf({ kind = "cpu", device }: Environment): string {
+  if (kind === "cpu") return "cpu";
+  return device
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-")
+    .replaceAll(/^-|-$/g, "");
 }
 
 /** Writes `<folder>/<suite>-<name>.json` and returns its path. */

@@ -1,13 +1,16 @@
 /**
- * `ops`: every case, against the copy bandwidth measured in turn with it and against the baseline. A copy
- * goes through far more memory than any cache holds, so each call finds its input outside.
+ * `ops`: every case, against the copy bandwidth measured in turn with it and, on the CPU, against a baseline and
+ * the peak of multiply-adds. A copy goes through far more memory than any cache holds, so each call finds its
+ * input outside. On a GPU the bandwidth is that of the largest plain copy among the ops.
  */
 import { openDevice } from "spindlekv";
 import { cases } from "../cases/index.ts";
 import type { BenchCase, Shape } from "../harness/case.ts";
+import { contest } from "../harness/contest.ts";
+import { DeviceCopy } from "../harness/device-copy.ts";
 import { interleave } from "../harness/interleave.ts";
-import { armResult, bandwidths, contestantOf, probesOf } from "../harness/measure.ts";
-import { MemoryMeter } from "../harness/memory-meter.ts";
+import { Machine } from "../harness/machine.ts";
+import { contestantOf } from "../harness/measure.ts";
 import { type CaseResult, describeEnvironment, type SettingResult } from "../harness/result.ts";
 import { type Spread, spreadOf } from "../harness/statistics.ts";
 import { Workbench } from "../harness/workbench.ts";
@@ -19,44 +22,51 @@ const kebab = (name: string) => name.replaceAll(/[A-Z]/g, (letter) => `-${letter
 
 export const ops: Suite = { name: "ops", jobs: cases.map(({ op }) => kebab(op)), run };
 
-async function run(job: string, { program, root, quick }: RunContext): Promise<CaseResult> {
+async function run(job: string, context: RunContext): Promise<CaseResult> {
+  const { root, quick, deviceName } = context;
   const benchCase = cases.find(({ op }) => kebab(op) === job)!;
-  using device = await openDevice("cpu");
+  using device = await openDevice(deviceName);
+  const isCpu = device.kind === "cpu";
   const environment = describeEnvironment(device, root);
   const settings: SettingResult[] = [];
-  const meter = await MemoryMeter.start(program, environment.threads);
+  using copying = new Workbench(device);
+  const machine = isCpu
+    ? await Machine.start(context.program, environment.threads)
+    : new DeviceCopy(copying);
   for (const [name, shape] of Object.entries(benchCase.shapes)) {
     using bench = new Workbench(device);
-    const baseline = await timeBaseline(benchCase, shape, quick);
+    const baseline = isCpu ? await timeBaseline(benchCase, shape, quick) : undefined;
     const { arms, check, facts = {} } = await benchCase.setup(bench, shape, kCopies);
     await check();
-    const next = { value: 0 };
-    const samples = interleave(
-      probesOf(meter, ["copy"]),
-      arms.map((arm) => contestantOf(arm, next)),
-      { rounds: quick ? 3 : 25, repeats: 1, warmUp: quick ? 1 : 2, seconds: 6 },
-    );
-    const copies = bandwidths(samples, "copy", meter);
+    const setting = await contest({
+      device,
+      machine,
+      abilities: isCpu ? ["copy", "fma"] : ["copy"],
+      setting: {
+        shape: name,
+        sizes: shape,
+        bytes: benchCase.bytes(shape),
+        flops: benchCase.flops(shape),
+        facts,
+      },
+      arms,
+      schedule: { rounds: quick ? 3 : 25, repeats: 1, warmUp: quick ? 1 : 2, seconds: 6 },
+    });
     settings.push({
-      shape: name,
-      sizes: shape,
-      bytes: benchCase.bytes(shape),
-      flops: benchCase.flops(shape),
-      facts,
-      bandwidthOf: "copying, bytes read plus bytes written",
-      bandwidth: { copy: spreadOf(copies) },
-      arms: arms.map((arm) =>
-        armResult(benchCase, shape, samples, arm.name, copies, baseline.get(arm.name)),
-      ),
+      ...setting,
+      arms: setting.arms.map(({ ratioToFirst, ...arm }) => ({
+        ...arm,
+        ...(baseline !== undefined && { baselineMilliseconds: baseline.get(arm.name)! }),
+      })),
     });
   }
-  await meter.dispose();
+  await machine.dispose();
   return {
     suite: ops.name,
     name: job,
     op: benchCase.op,
     what: benchCase.what,
-    baseline: benchCase.baseline,
+    baseline: isCpu ? benchCase.baseline : null,
     quick,
     environment,
     settings,
@@ -76,9 +86,9 @@ async function timeBaseline(
   using bench = new Workbench(device);
   const { arms } = await benchCase.setup(bench, shape, 1);
   const next = { value: 0 };
-  const samples = interleave(
+  const samples = await interleave(
     [],
-    arms.map((arm) => contestantOf(arm, next)),
+    arms.map((arm) => contestantOf(arm, next, device)),
     { rounds: quick ? 3 : 10, repeats: 1, warmUp: 0, seconds: 2 },
   );
   return new Map(

@@ -1,4 +1,5 @@
 /** A suite: jobs that run in a process of their own each, and how their results are shown. */
+import type { DeviceName } from "spindlekv";
 import type { CaseResult } from "../harness/result.ts";
 
 /** What a job needs to know of the run. */
@@ -9,6 +10,8 @@ export interface RunContext {
   readonly root: string;
   /** Few samples: to see that everything works, not to be believed. */
   readonly quick: boolean;
+  /** Where the ops run. */
+  readonly deviceName: DeviceName;
 }
 
 export interface Suite {

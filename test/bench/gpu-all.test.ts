@@ -48,7 +48,7 @@ describe("bench/gpu-all --dry-run", () => {
     const results = readResults(folder);
     expect(results).toHaveLength(timed.length);
     expect(results.every(({ quick, suite }) => quick && suite === "gpu")).toBe(true);
-    const page = benchmarksPage(new Map([["simt", results]]));
+    const page = benchmarksPage(new Map([["simt", results]])).text;
     for (const { goals } of results) for (const { what } of goals) expect(page).toContain(what);
     expect(results.flatMap(({ goals }) => goals).length).toBeGreaterThan(8);
   });

@@ -1,0 +1,34 @@
+import { describe, expect, it } from "vitest";
+import { goalOf } from "../../bench/harness/goal.ts";
+
+const spread = { median: 5, low: 4.5, high: 5.5, count: 9 };
+
+describe("a goal", () => {
+  it("is met by the median, its bound included", () => {
+    expect(goalOf({ what: "times faster", atLeast: 5 }, spread)).toEqual({
+      what: "times faster",
+      asked: ">= 5",
+      measured: 5,
+      low: 4.5,
+      high: 5.5,
+      met: true,
+    });
+    expect(goalOf({ what: "times faster", atLeast: 5.1 }, spread).met).toBe(false);
+    expect(goalOf({ what: "seconds", unit: "s", atMost: 5 }, spread)).toMatchObject({
+      asked: "<= 5",
+      unit: "s",
+      met: true,
+    });
+    expect(goalOf({ what: "seconds", unit: "s", atMost: 4.9 }, spread).met).toBe(false);
+  });
+
+  it("is not met where the peer is missing", () => {
+    expect(goalOf({ what: "times faster", atLeast: 5 }, { missing: "torch" })).toEqual({
+      what: "times faster",
+      asked: ">= 5",
+      measured: null,
+      met: null,
+      because: "peer not installed: torch",
+    });
+  });
+});
