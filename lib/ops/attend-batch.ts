@@ -43,9 +43,6 @@ export function attendBatch(params: AttendBatchParams): void {
  * @throws {SpindleKVError} as {@link attendBatch}, and ERR_SPINDLEKV_ABORTED when `options.signal` aborted it: what
  *   was written until then means nothing
  */
-export function attendBatchAsync(
-  params: AttendBatchParams,
-  options?: AsyncOptions,
-): Promise<void> {
+export function attendBatchAsync(params: AttendBatchParams, options?: AsyncOptions): Promise<void> {
   return runJob(options, (token) => native().attendBatchAsync(params, token));
 }

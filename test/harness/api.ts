@@ -4,6 +4,8 @@ import {
   appendKvAsync,
   attend,
   attendAsync,
+  attendBatch,
+  attendBatchAsync,
   buildCodebook,
   buildCodebookAsync,
   compact,
@@ -32,6 +34,7 @@ export { type DType, Tensor } from "../../lib/tensor.ts";
 export const ops = {
   appendKv: { sync: appendKv, async: appendKvAsync },
   attend: { sync: attend, async: attendAsync },
+  attendBatch: { sync: attendBatch, async: attendBatchAsync },
   buildCodebook: { sync: buildCodebook, async: buildCodebookAsync },
   compact: { sync: compact, async: compactAsync },
   nearestCodeword: { sync: nearestCodeword, async: nearestCodewordAsync },

@@ -28,14 +28,14 @@ export interface AttendOutputs {
   readonly scoreSum?: ArrayLike<number>;
 }
 
-/** Places the tensors of one call in the arena. */
-export function placeAttend(
+/** Places the tensors of one call but those of the heads and of RoPE. */
+export function placeQueries(
   arena: Arena,
   values: QueryValues,
   setting: AttendSetting,
-): AttendParams {
+): Omit<AttendParams, "heads" | "rope"> {
   const { headDim, group, queries, heads } = values;
-  const { dtype, qDtype, layout = "contiguous" } = setting;
+  const { qDtype, layout = "contiguous" } = setting;
   const queryHeads = heads.length * group;
   const shape = [queryHeads, queries, headDim];
   const slots = Math.max(1, ...heads.map(slotsOf));
@@ -45,17 +45,28 @@ export function placeAttend(
     q: arena.input(qDtype, shape, values.q, { layout, name: "q" }),
     out: arena.output(qDtype, shape, { layout, name: "out" }),
     lse: arena.output("f32", [queryHeads, queries], { name: "lse" }),
-    heads: placeHeads(arena, heads, dtype, headDim, setting),
     scale: values.scale,
     causal: values.causal,
     queryPosition: values.queryPosition,
     ropeQueryPosition: values.ropeQueryPosition,
     reindex: values.reindex,
-    ...(values.rope && { rope: placeRope(arena, values.rope) }),
     ...(setting.scoreMode && {
       scoreMode: setting.scoreMode,
       scoreSum: arena.output("f32", [rows, slots], { layout, data: start, name: "scoreSum" }),
     }),
+  };
+}
+
+/** Places the tensors of one call in the arena. */
+export function placeAttend(
+  arena: Arena,
+  values: QueryValues,
+  setting: AttendSetting,
+): AttendParams {
+  return {
+    ...placeQueries(arena, values, setting),
+    heads: placeHeads(arena, values.heads, setting.dtype, values.headDim, setting),
+    ...(values.rope && { rope: placeRope(arena, values.rope) }),
   };
 }
 
@@ -102,9 +113,9 @@ export function compareAttend(
   setting: AttendSetting,
   got: AttendOutputs,
   calls = 1,
+  expected: AttendResult = attendOracle(values),
 ): AttendResult {
   const { headDim, group, queries, heads } = values;
-  const expected = attendOracle(values);
   const naive = attendNaive(values, setting.dtype, setting.qDtype);
   const logits = logitScaleOf(values);
   const scaleOf = (head: number, from: number) => ({
