@@ -22,7 +22,7 @@ rotate over at least twice the last-level cache. "Over first" is an arm's time o
 
 - \`npm run bench -- --suite cpu\`: the goals of the CPU, each against its peer, and how times scale.
 - \`npm run bench -- --suite first\`: decode attention against the read bandwidth.
-- \`npm run bench -- --suite ops\`: every op against the copy bandwidth, and against a baseline; with \`--device cuda\`
+- \`npm run bench -- --suite ops\`: every op against the memory bandwidth, and against a baseline; with \`--device cuda\`
   on a GPU.
 - \`bench/gpu-all\`: the goals of a GPU, on a machine that has one ([what it does](gpu.md)).
 - \`--quick\` takes a few samples and leaves the result files alone.
@@ -157,7 +157,7 @@ const figures: readonly Figure[] = [
   {
     name: "roofline",
     caption:
-      "Each op against the nearer of two roofs: the copy bandwidth for its bytes, the peak of multiply-adds for its operations.",
+      "Each op against the nearer of two roofs: the memory bandwidth for its bytes (of reading or of copying), the peak of multiply-adds for its operations.",
     draw: rooflinePlot,
   },
   {

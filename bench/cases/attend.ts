@@ -30,6 +30,7 @@ export const attendCase: BenchCase<AttendShape> = {
   // K and V once, for all query heads of a KV head together.
   bytes: ({ kvHeads, headDim, slots }) => 2 * 2 * kvHeads * slots * headDim,
   flops: ({ queryHeads, headDim, slots }) => 4 * queryHeads * slots * headDim,
+  yardstick: "read",
   baseline: kPortable,
   setup(bench, shape, copies): Prepared {
     const { queryHeads, kvHeads, headDim, slots } = shape;

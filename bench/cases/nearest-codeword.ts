@@ -25,6 +25,7 @@ export const nearestCodewordCase: BenchCase<NearestShape> = {
   bytes: ({ problems, rows, codewords, headDim }) =>
     problems * (2 * (rows + codewords) * headDim + 12 * rows),
   flops: ({ problems, rows, codewords, headDim }) => 2 * problems * rows * codewords * headDim,
+  yardstick: "read",
   baseline: kPortable,
   setup(bench, { problems, rows, codewords, headDim }, copies) {
     const inputs = times(copies, () => ({

@@ -30,6 +30,7 @@ export const selectTopkCase: BenchCase<SelectShape> = {
   // Scores once, indices once.
   bytes: (shape) => 4 * shape.rows * (shape.slots + taken(shape)),
   flops: () => 0,
+  yardstick: "read",
   baseline: kPortable,
   setup(bench, shape, copies) {
     const { rows, slots, sharpness } = shape;

@@ -27,6 +27,7 @@ export const windowScoresCase: BenchCase<WindowShape> = {
     2 * kvHeads * slots * headDim + 4 * queryHeads * slots,
   // The products once; the op does them twice rather than keep them.
   flops: ({ queryHeads, headDim, slots, window }) => 2 * queryHeads * window * slots * headDim,
+  yardstick: "read",
   baseline: kPortable,
   setup(bench, { queryHeads, kvHeads, headDim, slots, window }, copies) {
     const inputs = times(copies, () => ({

@@ -33,6 +33,8 @@ export interface BenchCase<S extends Shape = Shape> {
   bytes(shape: S): number;
   /** Multiplications plus additions. */
   flops(shape: S): number;
+  /** The memory bandwidth that bounds it on a CPU: of reading, for what hardly writes. Default: of copying. */
+  readonly yardstick?: "read" | "copy";
   /** What the times are compared with. */
   readonly baseline: typeof kPortable;
   /** @param copies inputs on different memory */

@@ -6,11 +6,22 @@ import { Workbench } from "../harness/workbench.ts";
 import { decodeJobs } from "./cpu/decode.ts";
 import { torchJobs } from "./cpu/decode-torch.ts";
 import type { CpuJob } from "./cpu/job.ts";
+import { kmeansJob } from "./cpu/kmeans.ts";
 import { scalingContextJob } from "./cpu/scaling-context.ts";
 import { scalingKeptJob } from "./cpu/scaling-kept.ts";
+import { sharedPrefixJob } from "./cpu/shared-prefix.ts";
+import { spindleJob } from "./cpu/spindle.ts";
 import type { RunContext, Suite } from "./suite.ts";
 
-const jobs: readonly CpuJob[] = [...decodeJobs, ...torchJobs, scalingContextJob, scalingKeptJob];
+const jobs: readonly CpuJob[] = [
+  ...decodeJobs,
+  ...torchJobs,
+  spindleJob,
+  kmeansJob,
+  sharedPrefixJob,
+  scalingContextJob,
+  scalingKeptJob,
+];
 
 export const cpu: Suite = { name: "cpu", jobs: jobs.map(({ name }) => name), run };
 

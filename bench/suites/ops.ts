@@ -1,5 +1,5 @@
 /**
- * `ops`: every case, against the copy bandwidth measured in turn with it and, on the CPU, against a baseline and
+ * `ops`: every case, against the memory bandwidth measured in turn with it (of copying, or of reading) and, on the CPU, against a baseline and
  * the peak of multiply-adds. A copy goes through far more memory than any cache holds, so each call finds its
  * input outside. On a GPU the bandwidth is that of the largest plain copy among the ops.
  */
@@ -41,7 +41,7 @@ async function run(job: string, context: RunContext): Promise<CaseResult> {
     const setting = await contest({
       device,
       machine,
-      abilities: isCpu ? ["copy", "fma"] : ["copy"],
+      abilities: isCpu ? [benchCase.yardstick ?? "copy", "fma"] : ["copy"],
       setting: {
         shape: name,
         sizes: shape,

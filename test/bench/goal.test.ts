@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { goalOf } from "../../bench/harness/goal.ts";
+import type { ArmResult } from "../../bench/harness/result.ts";
+import { bestOf } from "../../bench/suites/cpu/best.ts";
 
 const spread = { median: 5, low: 4.5, high: 5.5, count: 9 };
 
@@ -30,5 +32,28 @@ describe("a goal", () => {
       met: null,
       because: "peer not installed: torch",
     });
+  });
+});
+
+describe("the form that a peer is judged by", () => {
+  const arm = (name: string, ratio: number, peer?: string): ArmResult => ({
+    name,
+    milliseconds: spread,
+    gigabytesPerSecond: 1,
+    gigaflopsPerSecond: 1,
+    share: spread,
+    ratioToFirst: { ...spread, median: ratio },
+    ...(peer !== undefined && { peer }),
+  });
+
+  it("is its fastest one, never one of ours", () => {
+    const arms = [
+      arm("plain", 0.5),
+      arm("slow", 9, "torch"),
+      arm("fast", 3, "torch"),
+      arm("middle", 4, "torch"),
+    ];
+    expect(bestOf(arms)?.name).toBe("fast");
+    expect(bestOf(arms.slice(0, 1))).toBeUndefined();
   });
 });

@@ -4,6 +4,7 @@ import { contest } from "../../harness/contest.ts";
 import { goalOf } from "../../harness/goal.ts";
 import type { MissingPeer } from "../../harness/peer.ts";
 import type { ArmResult } from "../../harness/result.ts";
+import { bestOf } from "./best.ts";
 import { decodeSetting } from "./decode-setting.ts";
 import { type CpuJob, presentPeers, scheduleOf, startPeer } from "./job.ts";
 
@@ -30,16 +31,9 @@ function torchJob(slots: number): CpuJob {
         schedule: scheduleOf(run, { rounds: 20, repeats: 5, warmUp: 1, seconds: 20 }),
       });
       for (const each of peers) await each.dispose();
-      const others = setting.arms.slice(1);
-      const best = others.reduce(
-        (least: ArmResult | undefined, arm) =>
-          least === undefined || arm.ratioToFirst!.median < least.ratioToFirst!.median
-            ? arm
-            : least,
-        undefined,
-      );
+      const best = bestOf(setting.arms);
       const times = (arm: ArmResult | undefined) => arm?.ratioToFirst ?? (peer as MissingPeer);
-      const gqa = others.find(({ name }) => name === kGqaArm);
+      const gqa = setting.arms.find(({ name }) => name === kGqaArm);
       return {
         settings: [setting],
         goals: [
