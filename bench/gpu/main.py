@@ -127,6 +127,9 @@ def summary(out, parts, is_dry_run):
             place = result["environment"]
             lines += [f"{place['device']}, {place['detail']}, commit {place['commit'][:12]}", ""]
         for goal in result["goals"]:
+            if goal["measured"] is None:
+                lines.append(f"{result['name']:15} {goal['what']:62} {goal['because']}")
+                continue
             state = "met" if goal["met"] else "missed"
             lines.append(
                 f"{result['name']:15} {goal['what']:62} {goal['asked']:>8} {goal['measured']:9.3f}  {state}"
@@ -266,10 +269,12 @@ def time_job(options, name):
             "name": name,
             "quick": options.dry_run,
             "environment": results.environment(ROOT, tested, details),
+            **({"peers": {"torch": torch.__version__}} if torch is not None else {}),
             **result,
         },
     )
-    texts = [f"{goal['what']} {goal['measured']:.3f}" for goal in result["goals"]]
+    measured = [goal for goal in result["goals"] if goal["measured"] is not None]
+    texts = [f"{goal['what']} {goal['measured']:.3f}" for goal in measured]
     print("; ".join(texts) or "no goal")
     return 0
 

@@ -23,6 +23,7 @@ def environment(root, backend, details):
     changed = _git(root, "status", "--porcelain", "--", "core", "cuda", "cpu", "bench")
     system = platform.uname()
     return {
+        "kind": backend.name,
         "device": info.name.decode(),
         "detail": ", ".join([info.detail.decode(), f"{info.threads} SMs", *details]),
         "threads": info.threads,
@@ -54,6 +55,10 @@ def arm_result(arm, size_bytes, flops, copy_samples, first=None, baseline=None):
     if first is not None:
         pairs = zip(arm.samples, first.samples, strict=True)
         result["ratioToFirst"] = spread_of([own / other for own, other in pairs])
+    if arm.is_peer:
+        result["peer"] = "torch"
+    if arm.bytes is not None:
+        result["bytes"] = arm.bytes
     if baseline is not None:
         result["baselineMilliseconds"] = spread_of(baseline.samples)
     return result
@@ -69,6 +74,14 @@ def at_least(what, limit, measured):
 
 def at_most(what, limit, measured):
     return goal(what, f"<= {limit:g}", measured, measured <= limit)
+
+
+def faster_than_peer(what, limit, own, peers):
+    """At least `limit` times faster than the fastest of the peers' times, if there is one."""
+    if peers:
+        return at_least(what, limit, min(peers) / own)
+    missing = {"measured": None, "met": None, "because": "torch is not installed"}
+    return {"what": what, "asked": f">= {limit:g}", **missing}
 
 
 def write(folder, result):

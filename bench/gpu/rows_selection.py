@@ -2,7 +2,7 @@
 
 from array import array
 
-from gpu.results import at_least, at_most
+from gpu.results import at_least, at_most, faster_than_peer
 from gpu.rows_attention import DTYPE, Dense, Shape
 from gpu.timing import Arm
 from gpu.values import SIZES, unpack
@@ -174,9 +174,8 @@ def topk(columns, tiny_columns):
         share = setting["arms"][0]["share"]["median"]
         goals = [at_most("top-k, time over one pass of reading", 3.0, 1 / share)]
         peers = [ms for name, ms in taken.items() if name.startswith("torch")]
-        if peers:
-            ratio = min(peers) / taken["selectTopk"]
-            goals.append(at_least("top-k, faster than the better torch.topk", 8.0, ratio))
+        what = "top-k, faster than the better torch.topk"
+        goals.append(faster_than_peer(what, 8.0, taken["selectTopk"], peers))
         return {
             "op": "selectTopk",
             "what": "the best 20 % of each row of different f32 scores, ascending indices",

@@ -1,0 +1,100 @@
+// docs/gpu-model.md out of the predictions.
+
+const table = (head, lines) =>
+  [head, head.map(() => "---"), ...lines].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+const short = (value) =>
+  value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
+const time = (seconds) =>
+  seconds >= 1e-3 ? `${short(seconds * 1e3)} ms` : `${short(seconds * 1e6)} us`;
+
+const introduction = (device) => `<!-- Written by \`node scripts/gpu-model.mjs\`; not by hand. -->
+# What the GPU rows should take
+
+**Not yet measured.** No GPU was at hand: every number on this page is a prediction by counting, for one ${device.name}
+(${device.sms} SMs at ${device.clockGHz} GHz, ${device.copyBytesPerSecond / 1e12} TB/s copied). [gpu.md](gpu.md) says how the rows are measured.
+
+The machine code of each kernel is read (compiled for ${device.architecture}); its loops are found by their backward branches and matched with
+the source by line, and trip counts of the row's sizes, which \`scripts/gpu-model/\` holds as data, multiply them. A launch takes the
+longest of: bytes over the copy bandwidth; bytes over that of L2; issue slots (4 instructions of a warp a cycle and SM); float, MUFU,
+shared memory and tensor core cycles; bytes under way over latency. Short last rounds of blocks lengthen the cycles. To this come 2.5 us
+a launch, 2 us a copy of tables, and 0.3 us a load that the next waits for.
+
+How far to trust it: memory and tensor limits are lower bounds of the time, so a missed goal is a firm statement and a met one is not. Left
+out are bank conflicts, stalls on dependent instructions and barriers, contention of atomics, clocks under load, and anything two limits
+cost each other; kernels of this kind come in between 1.1 and 2 times such a count.`;
+
+const noted = (problems) =>
+  problems.length === 0
+    ? "Every loop of these kernels is accounted for."
+    : `Loops that the data does not know count once:\n\n${problems.map((text) => `- ${text}`).join("\n")}`;
+
+/** The page. `predicted`: for each row its ops and the value that the goal asks about. */
+export function modelPage(device, predicted, problems) {
+  const rowLines = predicted.map(({ row, ops, value }) => [
+    row.name,
+    time(ops.own.seconds),
+    ops.own.limiter,
+    `${short(value)} ${row.unit}`,
+    row.goal.text,
+    `${(100 * row.goal.of(value)).toFixed(0)} %`,
+    row.goal.isMet(value) ? "within" : "missed",
+  ]);
+  const seen = new Set();
+  const kernelLines = predicted.flatMap(({ row, ops }) =>
+    ops.own.launches.flatMap((launch) => {
+      const key = `${row.name} ${launch.name}`;
+      if (seen.has(key)) return [];
+      seen.add(key);
+      const { counts, limits } = launch;
+      const per = (name) => short((counts[name] ?? 0) / 1);
+      const shares = Object.entries(limits)
+        .filter(([, seconds]) => seconds > 0.05 * launch.seconds)
+        .sort((a, b) => b[1] - a[1])
+        .map(([name, seconds]) => `${name} ${time(seconds)}`);
+      return [
+        [
+          row.name,
+          `\`${launch.name}\`${launch.times > 1 ? ` x ${launch.times}` : ""}`,
+          `${launch.launch.blocks} x ${launch.launch.threads}`,
+          `${launch.resident}`,
+          per("instructions"),
+          per("FFMA"),
+          per("HMMA"),
+          per("MUFU"),
+          short((counts["LDS.128"] ?? 0) + (counts.LDSM ?? 0)),
+          short((counts.LDGSTS ?? 0) + (counts["LDG.128"] ?? 0)),
+          per("BAR"),
+          shares.join(", "),
+        ],
+      ];
+    }),
+  );
+  return `${[
+    introduction(device),
+    "## Rows",
+    table(
+      ["row", "predicted", "limiter", "value", "goal", "of the goal", "by the model"],
+      rowLines,
+    ),
+    "## Launches",
+    "Instructions of a warp, from the machine code times the trips of its loops; blocks by threads; blocks on an SM at once; what each limit takes.",
+    table(
+      [
+        "row",
+        "kernel",
+        "launch",
+        "on an SM",
+        "instructions",
+        "FFMA",
+        "HMMA",
+        "MUFU",
+        "LDS.128, LDSM",
+        "LDGSTS, LDG.128",
+        "BAR",
+        "limits",
+      ],
+      kernelLines,
+    ),
+    noted(problems),
+  ].join("\n\n")}\n`;
+}
