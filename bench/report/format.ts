@@ -11,9 +11,12 @@ export const percent = (value: number) => `${(100 * value).toFixed(0)} %`;
 
 export const ratio = (value: number) => value.toFixed(3);
 
-/** Three significant digits, without exponents. */
-export const short = (value: number) =>
-  value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
+/** Three significant digits, two below 1; without exponents. */
+export function short(value: number): string {
+  if (value >= 100) return value.toFixed(0);
+  if (value >= 10) return value.toFixed(1);
+  return value >= 0.1 ? value.toFixed(2) : String(Number(value.toPrecision(3)));
+}
 
 export const withRange = (
   { median, low, high }: Pick<Spread, "median" | "low" | "high">,

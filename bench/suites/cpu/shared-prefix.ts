@@ -54,7 +54,9 @@ async function settingOf(run: JobRun, bench: Workbench, group: number): Promise<
       { name: "attendBatch", runs: steps.map((items) => () => attendBatch({ items })) },
       {
         name: "16 attends",
-        runs: steps.map((items) => () => items.forEach((params) => attend(params))),
+        runs: steps.map((items) => () => {
+          for (const params of items) attend(params);
+        }),
         bytes: rowBytes * sequences * (prefix + own),
       },
     ],
