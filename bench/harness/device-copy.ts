@@ -9,28 +9,28 @@ const kSlots = 32768;
 const kHeads = 32;
 const kHeadDim = 128;
 const kGiga = 1e9;
-/** K and V rows of 2 bytes an element read and written: 1 GiB, far more than the cache of any GPU. */
-const kBytes = 2 * 2 * 2 * kHeads * kSlots * kHeadDim;
 
 export class DeviceCopy implements Yardstick {
-  readonly way = "raw f16 rows by appendKv, 1 GiB a call";
+  readonly way: string;
   readonly #bench: Workbench;
+  readonly #bytes: number;
   readonly #params: AppendKvParams;
 
-  /** @param bench owns the memory */
-  constructor(bench: Workbench) {
+  /**
+   * @param bench owns the memory
+   * @param slots of each of 32 KV heads; by default 1 GiB is moved, far more than the cache of any GPU
+   */
+  constructor(bench: Workbench, slots = kSlots) {
     this.#bench = bench;
-    const rows = bench.normalF16([kSlots, kHeadDim]);
-    const source = times(kHeads, () => {
-      const k = bench.zeros("f16", [kSlots, kHeadDim]);
-      return { k, v: bench.zeros("f16", [kSlots, kHeadDim]) };
-    });
+    // K and V rows of 2 bytes an element are read and written.
+    this.#bytes = 2 * 2 * 2 * kHeads * slots * kHeadDim;
+    this.way = `raw f16 rows by appendKv, ${(this.#bytes / 2 ** 20).toFixed(0)} MiB a call`;
     this.#params = {
-      items: source.map(({ k, v }, head) => ({
-        k: head === 0 ? rows : k,
-        v,
+      items: times(kHeads, () => ({
+        k: bench.normalF16([slots, kHeadDim]),
+        v: bench.normalF16([slots, kHeadDim]),
         firstPosition: 0,
-        dst: bench.emptyRun(kSlots, kHeadDim),
+        dst: bench.emptyRun(slots, kHeadDim),
       })),
     };
   }
@@ -44,7 +44,7 @@ export class DeviceCopy implements Yardstick {
   }
 
   rates(samples: Samples, ability: Ability): number[] {
-    return (samples.get(ability) ?? []).map(([seconds]) => kBytes / kGiga / seconds);
+    return (samples.get(ability) ?? []).map(([seconds]) => this.#bytes / kGiga / seconds);
   }
 
   async dispose(): Promise<void> {}
