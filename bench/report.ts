@@ -136,7 +136,7 @@ function gpuGoals(folders: ReadonlyMap<string, readonly CaseResult[]>): string {
   });
   const none = [
     "Not yet measured: no result of a GPU is committed. What the instruction counts of the kernels predict is in\n" +
-      "`docs/gpu-model.md`; [bench/gpu-all](gpu.md) measures every row.",
+      "[gpu-model.md](gpu-model.md); [bench/gpu-all](gpu.md) measures every row.",
     markdownTable({
       head: ["goal", "asked", "measured"],
       rows: gpuRows.map(([what, asked]) => [what, asked, "not yet measured"]),

@@ -118,14 +118,14 @@ describe("the page of benchmarks", () => {
 
   it("lists what a GPU is asked for until one has answered", () => {
     const none = pageOf([example]);
-    expect(none).toContain("`docs/gpu-model.md`");
+    expect(none).toContain("[gpu-model.md](gpu-model.md)");
     expect(none).toContain(
       "| compaction, all layers, share of the copy bandwidth | >= 0.8 | not yet measured |",
     );
     const page = pageOf([{ ...example, suite: "gpu" }], "nvidia-h100");
     expect(page).toContain("On nvidia-h100: 0 of 1 goals met, 1 missed.");
     expect(page).not.toContain("not yet measured: no result of a GPU");
-    expect(page).not.toContain("docs/gpu-model.md");
+    expect(page).not.toContain("gpu-model.md");
   });
 
   it("shows the range of loads where nothing else differs", () => {
