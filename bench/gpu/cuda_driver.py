@@ -126,7 +126,7 @@ class Gate:
         self.flag[0] = self.turn
 
     def open(self):
-        """Lets the stream go; False when the gate had to open earlier."""
+        """Lets the stream go, if it is still held; False when the gate had to open by itself."""
         self.timer.cancel()
         self.flag[0] = self.turn
         return not self.was_forced

@@ -353,7 +353,7 @@ def spindlekv(bench):
         "two slots a codeword": (fewer, fewer // 2),
     }
     full = [batch_params(bench, [layer.params(bench, i) for i in range(items)]) for layer in dense]
-    arms = [Arm("full cache", [bench.op("attend_batch", p) for p in full], commands=8 * items)]
+    arms = [Arm("full cache", [bench.op("attend_batch", p) for p in full])]
     facts, checks = {}, []
     for name, (kept, codewords) in plans.items():
         encoded_copies = min(8, bench.copies_of(int(KEEP * total)))
@@ -363,7 +363,7 @@ def spindlekv(bench):
         batches = [[each.params(i, dense[0]) for i in range(items)] for each in encoded]
         runs = [bench.op("attend_batch", batch_params(bench, batch)) for batch in batches]
         stored = items * encoded[0].bytes()
-        arms.append(Arm(f"keep 0.2, {name}", runs, commands=8 * items, bytes=stored))
+        arms.append(Arm(f"keep 0.2, {name}", runs, bytes=stored))
         facts |= {f"{name}: slots": kept, f"{name}: codewords": codewords, f"{name}: bytes": stored}
         checks.append((name, runs[0], batches[0][items - 1]))
     if bench.torch:
@@ -438,21 +438,14 @@ def shared_prefix(bench):
         batches.append(items)
 
     def apart(items):
-        calls = [bench.op("attend", item) for item in items]
-
-        def run():
-            for call in calls:
-                call()
-
-        return run
+        return [bench.op("attend", item) for item in items]
 
     arms = [
         Arm(
             "attend_batch",
             [bench.op("attend_batch", batch_params(bench, items)) for items in batches],
-            commands=8 * sequences,
         ),
-        Arm(f"{sequences} attends", [apart(items) for items in batches], commands=8 * sequences),
+        Arm(f"{sequences} attends", [apart(items) for items in batches]),
     ]
     arms[0].enqueue()
     bench.backend.synchronize()

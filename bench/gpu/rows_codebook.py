@@ -57,18 +57,10 @@ def kmeans(bench):
         for i in range(problems)
     ]
 
-    def update():
-        for call in updates:
-            call()
-
-    def iteration():
-        assign()
-        update()
-
     arms = [
-        Arm("iteration", [iteration], commands=8 * problems),
+        Arm("iteration", [[assign, *updates]]),
         Arm("assignment", [assign]),
-        Arm("sums", [update], commands=8 * problems),
+        Arm("sums", [updates]),
     ]
     if bench.torch:
         work = bench.torch.kmeans_iteration(
@@ -78,7 +70,7 @@ def kmeans(bench):
         )
         name = "torch matmul + argmax + scatter_add"
         arms.append(Arm(name, [bench.peer(work)], commands=20 * problems // 16 + 20, is_peer=True))
-    iteration()
+    arms[0].enqueue()
     bench.backend.synchronize()
     _check_kmeans(bench, each[-1], rows, codewords, dims, index + 4 * (problems - 1) * rows)
     flops = 2 * problems * rows * codewords * dims
