@@ -5,7 +5,7 @@ from math import sqrt
 
 from gpu.results import at_least, at_most, faster_than_peer
 from gpu.timing import Arm
-from gpu.values import SIZES, unpack
+from gpu.values import SIZES, rope_table, unpack
 
 DTYPE = "f16"
 
@@ -342,7 +342,7 @@ def spindlekv(bench):
     total = items * shape.bytes()
     copies = bench.copies_of(total)
     dense = [Dense(bench, shape, items) for _ in range(copies)]
-    table = bench.filled("f32", shape.slots * shape.dims)
+    table = bench.put(rope_table(shape.slots, shape.dims))
     rope = bench.abi.SkvRope(table, shape.slots, shape.dims, bench.abi.SKV_ROPE_NEOX, 0)
     row = shape.dims * SIZES[DTYPE]
     whole = KEEP * 2 * row * shape.slots
