@@ -2,6 +2,7 @@
 import type { BenchCase } from "../harness/case.ts";
 import { appendKvCase } from "./append-kv.ts";
 import { attendCase } from "./attend.ts";
+import { attendBatchCase } from "./attend-batch.ts";
 import { buildCodebookCase } from "./build-codebook.ts";
 import { compactCase } from "./compact.ts";
 import { nearestCodewordCase } from "./nearest-codeword.ts";
@@ -16,6 +17,7 @@ import { windowScoresCase } from "./window-scores.ts";
 export const cases: readonly BenchCase[] = [
   appendKvCase,
   attendCase,
+  attendBatchCase,
   windowScoresCase,
   poolScoresCase,
   reduceGroupCase,

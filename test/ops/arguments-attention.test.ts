@@ -216,6 +216,85 @@ describeRules({
   ],
 });
 
+const secondItem = (rest: Record<string, unknown>) => (arena: Arena) => ({
+  "items.1": {
+    ...attention(arena, 1),
+    rope: undefined,
+    heads: [[], []],
+    out: arena.output("f32", [4, 1, D]),
+    ...rest,
+  },
+});
+
+describeRules({
+  op: "attendBatch",
+  valid: (arena) => ({
+    items: [2, 1].map((queries) => ({
+      ...attention(arena, queries),
+      out: arena.output("f32", [4, queries, D]),
+      lse: arena.output("f32", [4, queries]),
+    })),
+  }),
+  required: ["q", "out", "rope.table", ...runTensors, ...codebookTensors].map(
+    (name) => `items.1.${name}`,
+  ),
+  optional: ["lse", ...optionalRunTensors].map((name) => `items.1.${name}`),
+  rules: [
+    set("items that are no array", "items", { items: {} }),
+    set("no items", "items", { items: undefined }),
+    set("an item that is no object", "items[1]", { "items.1": 3 }),
+    set("an unknown codec in an item", "items[1].heads[0][1].codec", {
+      "items.1.heads.0.1.codec": "zip",
+    }),
+    set("reindexing over keys that are rotated", "items[1].heads[0][0].rotated", {
+      "items.1.reindex": true,
+      "items.1.heads.0.0.rotated": true,
+    }),
+    set("queries of an item beyond its RoPE table", "items[1].rope_query_position", {
+      "items.1.ropeQueryPosition": 32,
+    }),
+    set("a scale of an item that is not finite", "items[0].scale", { "items.0.scale": Infinity }),
+    {
+      breaks: "keys of another dtype than the item before",
+      param: "items[1].dtype",
+      change: (arena) =>
+        secondItem({
+          heads: [
+            [
+              {
+                codec: "raw",
+                k: zeros(arena, "f32", 1, D),
+                v: zeros(arena, "f32", 1, D),
+                positions: zeros(arena, "i32", 1),
+              },
+            ],
+            [],
+          ],
+        })(arena),
+    },
+    {
+      breaks: "queries of another dtype than the item before",
+      param: "items[1].q_dtype",
+      change: (arena) =>
+        secondItem({ q: zeros(arena, "f16", 4, 1, D), out: arena.output("f16", [4, 1, D]) })(arena),
+    },
+    {
+      breaks: "another head dim than the item before",
+      param: "items[1].head_dim",
+      change: (arena) =>
+        secondItem({ q: zeros(arena, "f32", 4, 1, 24), out: arena.output("f32", [4, 1, 24]) })(
+          arena,
+        ),
+    },
+    {
+      breaks: "another number of query heads per KV head than the item before",
+      param: "items[1].group",
+      change: (arena) =>
+        secondItem({ q: zeros(arena, "f32", 2, 1, D), out: arena.output("f32", [2, 1, D]) })(arena),
+    },
+  ],
+});
+
 describeRules({
   op: "windowScores",
   valid: (arena) => ({

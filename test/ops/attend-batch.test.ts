@@ -11,6 +11,7 @@ import {
 } from "../harness/attention-batch.ts";
 import { describeOp, runCase, runCases } from "../harness/backends.ts";
 import { large, matrix } from "../harness/cases.ts";
+import { expectRefusal } from "../harness/expect-error.ts";
 import { makeHead, placeRun, sliceRun } from "../harness/heads.ts";
 import type { Arena } from "../harness/tensors.ts";
 import { makeValues } from "../harness/values.ts";
@@ -177,6 +178,42 @@ describeOp("a run that one of two forks filled further is another run", (_, devi
     });
   });
 });
+
+describeOp(
+  "a key before RoPE whose position the table does not reach is refused",
+  (_, device) => {
+    it("the message names its item", async () => {
+      await runCase(device, "seed=78", async (arena, random) => {
+        const options: BatchOptions = {
+          tree: "one run",
+          dtype: "f32",
+          headDim: 64,
+          group: 2,
+          kvHeads: 1,
+          long: 9,
+          codec: "raw",
+          queries: [1],
+          rope: "two",
+        };
+        const items = makeBatch(random, options, "f32");
+        const params = placeBatch(
+          arena,
+          items,
+          items.map(() => ({ dtype: "f32", qDtype: "f32" })),
+        );
+        const table = params[3].rope!.table.view({ shape: [20, 32, 2] });
+        const rope = { ...params[3].rope!, table };
+        const short = { ...params[3], ropeQueryPosition: 0, rope };
+        await expectRefusal(
+          ops.attendBatch,
+          { items: [params[0], short] },
+          { op: "attendBatch", param: "items[1].runs[1]" },
+        );
+      });
+    });
+  },
+  ["cpu"],
+);
 
 /** Bits of out, lse and score sums of each item, before a call with them and after. */
 async function outputsOf(items: readonly AttendParams[]): Promise<unknown[]> {
