@@ -25,7 +25,7 @@ export interface Environment {
   /** Whether files differed from the commit. */
   readonly modified: boolean;
   readonly date: string;
-  /** Load average of the minute before: near 0 on a machine that does nothing else. */
+  /** Processors busy with other things before it: near 0 on a machine that does nothing else. */
   readonly load: number;
 }
 

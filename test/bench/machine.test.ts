@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { busyBetween } from "../../bench/harness/load.ts";
 import { copiesFor, lastLevelCacheBytes, rotatedBytes } from "../../bench/harness/machine.ts";
 import { folderOf } from "../../bench/harness/result.ts";
 
@@ -29,6 +30,18 @@ describe("the bytes that inputs go round", () => {
   it("take two copies at least", () => {
     expect(copiesFor(2 ** 40)).toBe(2);
     expect(copiesFor(kMib)).toBe(Math.ceil(rotatedBytes() / kMib));
+  });
+});
+
+describe("the load", () => {
+  it("is the processors that did something between two readings", () => {
+    const times = (idle: number, user: number) => ({
+      times: { user, nice: 0, sys: 0, idle, irq: 0 },
+    });
+    const before = [times(100, 50), times(200, 0)];
+    expect(busyBetween(before, [times(200, 50), times(300, 0)])).toBe(0);
+    expect(busyBetween(before, [times(100, 150), times(250, 50)])).toBe(1.5);
+    expect(busyBetween(before, before)).toBe(0);
   });
 });
 
