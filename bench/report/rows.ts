@@ -12,7 +12,7 @@ export const cpuRows: readonly Row[] = [
     jobs: ["decode-8k", "decode-32k", "decode-128k"],
   },
   { title: "decode against torch", jobs: ["torch-8k", "torch-32k"] },
-  { title: "SpindleKV against own full decode", jobs: ["spindle-32k"] },
+  { title: "SpindleKV against own full decode", jobs: ["spindle-32k", "spindle-cache-32k"] },
   { title: "eviction of one layer against torch", jobs: ["eviction-16k"] },
   { title: "codebook build", jobs: ["codebook-8k"] },
   { title: "k-means iteration against scikit-learn", jobs: ["kmeans"] },
