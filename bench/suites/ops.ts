@@ -17,6 +17,8 @@ import { Workbench } from "../harness/workbench.ts";
 import type { RunContext, Suite } from "./suite.ts";
 
 const kCopies = 3;
+/** More takes portable code on one thread more than some seconds a call, and adds nothing to a smaller shape. */
+const kMostBaselineFlops = 5e9;
 
 const kebab = (name: string) => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
@@ -35,7 +37,8 @@ async function run(job: string, context: RunContext): Promise<CaseResult> {
     : new DeviceCopy(copying);
   for (const [name, shape] of Object.entries(benchCase.shapes)) {
     using bench = new Workbench(device);
-    const baseline = isCpu ? await timeBaseline(benchCase, shape, quick) : undefined;
+    const hasBaseline = isCpu && benchCase.flops(shape) <= kMostBaselineFlops;
+    const baseline = hasBaseline ? await timeBaseline(benchCase, shape, quick) : undefined;
     const { arms, check, facts = {} } = await benchCase.setup(bench, shape, kCopies);
     await check();
     const setting = await contest({
