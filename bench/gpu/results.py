@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,6 +14,9 @@ SUITE = "gpu"
 
 
 def _git(root, *words):
+    """What git prints, or None: the tree may be an unpacked archive, and git not installed."""
+    if shutil.which("git") is None:
+        return None
     done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
