@@ -2,6 +2,7 @@
 // workspace. Tables go up in one copy; a launch covers all items.
 #include "cuda/attend/attend.cuh"
 
+#include "cuda/attend/attend_mma.cuh"
 #include "cuda/attend/items.h"
 #include "cuda/attend/merge.cuh"
 #include "cuda/attend/plan.h"
@@ -9,6 +10,7 @@
 #include "cuda/common/workspace.h"
 
 #include <cstring>
+#include <span>
 #include <vector>
 
 namespace spindlekv::cuda {
@@ -21,23 +23,67 @@ struct AttendEntry {
 };
 
 template <typename Elem, int kLanes, int kVecs>
-constexpr AttendEntry entry() {
+constexpr AttendEntry fma_entry() {
   using Traits = AttendTraits<Elem, kLanes, kVecs>;
   return {kDTypeOf<Elem>, Traits::kMaxDim, launch_attend_split<Traits>};
 }
 
+template <typename Elem, int kMaxDim, bool kTurns>
+constexpr AttendEntry mma_entry() {
+  return {kDTypeOf<Elem>, kMaxDim, launch_attend_mma<MmaTraits<Elem, kMaxDim, kTurns>>};
+}
+
 // Smallest head dim first within a dtype.
-constexpr AttendEntry kAttendTable[] = {
-    entry<float, 8, 1>(), entry<float, 16, 1>(), entry<float, 32, 1>(), entry<float, 32, 2>(),
-    entry<f16, 8, 1>(),   entry<f16, 16, 1>(),   entry<f16, 32, 1>(),   entry<f16, 32, 2>(),
-    entry<bf16, 8, 1>(),  entry<bf16, 16, 1>(),  entry<bf16, 32, 1>(),  entry<bf16, 32, 2>(),
+constexpr AttendEntry kMmaTable[] = {
+    mma_entry<f16, 64, false>(),  mma_entry<f16, 128, false>(),  mma_entry<f16, 256, false>(),
+    mma_entry<bf16, 64, false>(), mma_entry<bf16, 128, false>(), mma_entry<bf16, 256, false>(),
+};
+constexpr AttendEntry kTurningMmaTable[] = {
+    mma_entry<f16, 64, true>(),
+    mma_entry<f16, 128, true>(),
+    mma_entry<bf16, 64, true>(),
+    mma_entry<bf16, 128, true>(),
+};
+constexpr AttendEntry kFmaTable[] = {
+    fma_entry<float, 8, 1>(),  fma_entry<float, 16, 1>(), fma_entry<float, 32, 1>(),
+    fma_entry<float, 32, 2>(), fma_entry<f16, 8, 1>(),    fma_entry<f16, 16, 1>(),
+    fma_entry<f16, 32, 1>(),   fma_entry<f16, 32, 2>(),   fma_entry<bf16, 8, 1>(),
+    fma_entry<bf16, 16, 1>(),  fma_entry<bf16, 32, 1>(),  fma_entry<bf16, 32, 2>(),
 };
 
-const AttendEntry* find_entry(int32_t dtype, int32_t head_dim) {
-  for (const AttendEntry& candidate : kAttendTable) {
+const AttendEntry* find_entry(std::span<const AttendEntry> table, int32_t dtype, int32_t head_dim) {
+  for (const AttendEntry& candidate : table) {
     if (candidate.dtype == dtype && head_dim <= candidate.max_head_dim) return &candidate;
   }
   return nullptr;
+}
+
+// The keys of a plan: all after RoPE, or some that turn while they are read, on tensor cores or
+// not.
+enum class KeyKind { kTurned, kTurning, kTurningByFma };
+
+KeyKind kind_of_keys(const AttendPlan& plan) {
+  KeyKind kind = KeyKind::kTurned;
+  for (const AttendHead& head : plan.heads) {
+    const SkvRope& rope = plan.items[static_cast<size_t>(head.item)].op.rope;
+    if (rope.cos_sin == nullptr) continue;
+    for (int32_t run = 0; run < head.n_runs; ++run) {
+      if (plan.runs[static_cast<size_t>(head.first_run + run)].rotated != 0) continue;
+      if (!can_turn(rope)) return KeyKind::kTurningByFma;
+      kind = KeyKind::kTurning;
+    }
+  }
+  return kind;
+}
+
+// By FMA goes what the tensor cores' kernels do not cover.
+const AttendEntry* entry_for(const AttendPlan& plan) {
+  const SkvAttendParams& op = plan.items.front().op;
+  const KeyKind kind = kind_of_keys(plan);
+  const AttendEntry* entry = nullptr;
+  if (kind == KeyKind::kTurned) entry = find_entry(kMmaTable, op.dtype, op.head_dim);
+  if (kind == KeyKind::kTurning) entry = find_entry(kTurningMmaTable, op.dtype, op.head_dim);
+  return entry != nullptr ? entry : find_entry(kFmaTable, op.dtype, op.head_dim);
 }
 
 // Lays the tables out in `memory` (nullptr: only measures) and fills them, if any, from the plan.
@@ -109,7 +155,7 @@ Status attend_items(SkvDevice& device, const SkvExec& exec, const SkvAttendParam
   const AttendPlan plan = plan_attend(items, n_items);
   if (plan.items.empty()) return ok_status();
   const SkvAttendParams& first = plan.items.front().op;
-  const AttendEntry* entry = find_entry(first.dtype, first.head_dim);
+  const AttendEntry* entry = entry_for(plan);
   if (entry == nullptr) return unsupported(first);
 
   Tables measured{nullptr};

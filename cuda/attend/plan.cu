@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <string>
 #include <string_view>
 
 #include "cuda/common/launch.h"
@@ -57,24 +58,28 @@ int32_t queries_of_round(const AttendItem& item, const AttendHead* heads, int64_
   return static_cast<int32_t>(std::min<int64_t>(p.queries, tiles * item.block_queries));
 }
 
-bool turns_alike(const SkvAttendParams& a, const SkvAttendParams& b) {
-  return a.reindex == b.reindex && std::memcmp(&a.rope, &b.rope, sizeof(SkvRope)) == 0;
-}
-
 bool is_one_tile(const AttendItem& item) { return item.op.queries <= item.block_queries; }
 
 std::string_view bytes_of(const SkvRun& run) {
   return {reinterpret_cast<const char*>(&run), sizeof(run)};
 }
 
-// Heads that may read something together, by their first run. SkvRun has no padding, so equal bytes
-// are equal fields.
-std::map<std::string_view, std::vector<int32_t>> heads_by_first_run(const AttendPlan& plan) {
-  std::map<std::string_view, std::vector<int32_t>> groups;
+// What heads that read something together have in common: the first run, and how keys turn. SkvRun
+// and SkvRope have no padding, so equal bytes are equal fields.
+std::string sharing_key(const SkvRun& first, const SkvAttendParams& p) {
+  std::string key(bytes_of(first));
+  key.append(reinterpret_cast<const char*>(&p.rope), sizeof(p.rope));
+  key.append(reinterpret_cast<const char*>(&p.reindex), sizeof(p.reindex));
+  return key;
+}
+
+std::map<std::string, std::vector<int32_t>> heads_by_sharing(const AttendPlan& plan) {
+  std::map<std::string, std::vector<int32_t>> groups;
   for (size_t h = 0; h < plan.heads.size(); ++h) {
     const AttendHead& head = plan.heads[h];
     if (head.n_runs == 0 || !is_one_tile(plan.items[head.item])) continue;
-    groups[bytes_of(plan.runs[head.first_run])].push_back(static_cast<int32_t>(h));
+    const std::string key = sharing_key(plan.runs[head.first_run], plan.items[head.item].op);
+    groups[key].push_back(static_cast<int32_t>(h));
   }
   return groups;
 }
@@ -85,7 +90,6 @@ Shared common_runs(const AttendPlan& plan, const std::vector<int32_t>& group) {
   int32_t runs = first.n_runs;
   for (const int32_t h : group) {
     const AttendHead& other = plan.heads[h];
-    if (!turns_alike(plan.items[first.item].op, plan.items[other.item].op)) return {};
     int32_t equal = 0;
     while (equal < runs && equal < other.n_runs &&
            bytes_of(plan.runs[first.first_run + equal]) ==
@@ -124,7 +128,7 @@ void share_slots(AttendPlan& plan, const std::vector<int32_t>& group, int32_t sl
 std::vector<AttendSpan> plan_sharing(AttendPlan& plan, std::vector<Shared>& shared) {
   std::vector<AttendSpan> spans;
   std::vector<std::vector<int32_t>> groups;
-  for (auto& [first_run, heads] : heads_by_first_run(plan)) {
+  for (auto& [key, heads] : heads_by_sharing(plan)) {
     if (heads.size() > 1) groups.push_back(std::move(heads));
   }
   for (const std::vector<int32_t>& group : groups) {

@@ -38,6 +38,12 @@ __device__ __forceinline__ const SkvRun* find_run(const HeadSlots& head, int slo
   return head.runs + low;
 }
 
+// Reference of slot `index` of a codebook run.
+__device__ __forceinline__ int64_t codeword_of(const void* refs, int ref_bytes, int index) {
+  return ref_bytes == 2 ? load_constant(static_cast<const uint16_t*>(refs) + index)
+                        : load_constant(static_cast<const int32_t*>(refs) + index);
+}
+
 template <typename Elem>
 struct SlotRow {
   const Elem* row;
@@ -51,9 +57,7 @@ __device__ __forceinline__ SlotRow<Elem> slot_row(const SkvRun& run, const void*
                                                   int index, int head_dim) {
   const Elem* base = static_cast<const Elem*>(rows);
   if (run.codec == SKV_CODEC_RAW) return {base + static_cast<int64_t>(index) * head_dim, 1.0f};
-  const int64_t codeword = run.ref_bytes == 2
-                               ? load_constant(static_cast<const uint16_t*>(refs) + index)
-                               : load_constant(static_cast<const int32_t*>(refs) + index);
+  const int64_t codeword = codeword_of(refs, run.ref_bytes, index);
   const Elem magnitude = load_constant(static_cast<const Elem*>(magnitudes) + index);
   return {base + codeword * head_dim, to_float(magnitude)};
 }

@@ -8,6 +8,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "core/types.h"
@@ -52,6 +54,28 @@ union Packed8 {
   Elem element[8];
   __device__ Packed8() {}
 };
+
+// Two elements as a register of a tensor core fragment holds them: `low` in the lower half.
+template <typename Elem>
+__device__ __forceinline__ uint32_t pack_two(float low, float high) {
+  using Pair = std::conditional_t<std::is_same_v<Elem, f16>, __half2, __nv_bfloat162>;
+  Pair pair;
+  if constexpr (std::is_same_v<Elem, f16>) {
+    pair = __floats2half2_rn(low, high);
+  } else {
+    pair = __floats2bfloat162_rn(low, high);
+  }
+  uint32_t packed;
+  memcpy(&packed, &pair, sizeof(packed));
+  return packed;
+}
+
+template <typename Elem>
+__device__ __forceinline__ float2 unpack_two(uint32_t packed) {
+  Elem pair[2];
+  memcpy(static_cast<void*>(pair), &packed, sizeof(packed));
+  return make_float2(to_float(pair[0]), to_float(pair[1]));
+}
 
 // out[i] = float(source[i]), i < 8.
 __device__ __forceinline__ void load8(const float* source, float (&out)[8]) {

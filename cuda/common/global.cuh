@@ -47,7 +47,7 @@ __device__ __forceinline__ T load_constant(const T* address) {
     words[i] = __ldg(reinterpret_cast<const Word*>(address) + i);
   }
   T value;
-  memcpy(&value, words, sizeof(T));
+  memcpy(static_cast<void*>(&value), words, sizeof(T));
   return value;
 }
 
@@ -57,7 +57,7 @@ __device__ __forceinline__ T load_shared_by_blocks(const T* address) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) == sizeof(Word));
   const Word word = __ldcg(reinterpret_cast<const Word*>(address));
   T value;
-  memcpy(&value, &word, sizeof(T));
+  memcpy(static_cast<void*>(&value), &word, sizeof(T));
   return value;
 }
 
