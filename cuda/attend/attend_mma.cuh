@@ -49,10 +49,12 @@ struct MmaTraits {
   static constexpr int kWarps = kMaxDim <= 128 ? 4 : 2;
   static constexpr int kThreads = kWarps * kWarpSize;
   static constexpr int kStages = kMaxDim <= 64 ? 4 : 2;  // tiles of a warp under way
-  static constexpr int kTile = 16;                       // slots
-  static constexpr int kSteps = kMaxDim / 16;            // of 16 dims
-  static constexpr int kWords = kMaxDim / 8;             // of 16 bytes in a row
-  static constexpr int kParts = kIsHalf ? 2 : 3;         // that sum up to q'
+  // Blocks on an SM: registers for 3 where shared memory allows them, and no spills elsewhere.
+  static constexpr int kBlocks = kTurns || kMaxDim > 128 ? 2 : 3;
+  static constexpr int kTile = 16;                // slots
+  static constexpr int kSteps = kMaxDim / 16;     // of 16 dims
+  static constexpr int kWords = kMaxDim / 8;      // of 16 bytes in a row
+  static constexpr int kParts = kIsHalf ? 2 : 3;  // that sum up to q'
   static constexpr int kDimsOfLane = kMaxDim / kWarpSize;
   static constexpr int kSumPitch = kMaxDim + 8;  // floats; rows start 8 banks apart
   static_assert(kWords >= 8, "the swizzle spreads 8 rows over 8 words");
@@ -712,7 +714,8 @@ __device__ __forceinline__ void attend_tiles(const AttendArgs& args, const SlotS
 }
 
 template <typename Traits>
-__global__ __launch_bounds__(Traits::kThreads) void attend_mma_kernel(const AttendArgs args) {
+__global__ __launch_bounds__(Traits::kThreads,
+                             Traits::kBlocks) void attend_mma_kernel(const AttendArgs args) {
   SKV_DYNAMIC_SHARED(memory, MmaShared<Traits>);
   MmaShared<Traits>& shared = *memory;
   const AttendBlock block = attend_block(args);
