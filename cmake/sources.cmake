@@ -38,6 +38,7 @@ set(SKV_CPU_SOURCES
   cpu/attend_plan.cc
   cpu/backend.cc
   cpu/build_codebook.cc
+  cpu/build_codebook_codewords.cc
   cpu/build_codebook_cover.cc
   cpu/build_codebook_emit.cc
   cpu/build_codebook_graph.cc
@@ -52,6 +53,7 @@ set(SKV_CPU_SOURCES
   cpu/reduce_group.cc
   cpu/rope.cc
   cpu/select_topk.cc
+  cpu/similarity_search.cc
   cpu/slot_tile.cc
   cpu/thread_pool.cc
   cpu/window_scores.cc
@@ -65,6 +67,7 @@ set(SKV_CPU_ISA_SOURCES
   cpu/isa/row_kernels.cc
   cpu/isa/similarity.cc
   cpu/isa/similarity_bits.cc
+  cpu/isa/similarity_filter.cc
   cpu/isa/similarity_rows.cc
   cpu/isa/window_scores.cc
 )

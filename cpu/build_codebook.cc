@@ -16,8 +16,8 @@ namespace {
 
 constexpr size_t kWaveBytes = size_t{64} << 20;  // a wave takes this much even with few threads
 
-// Decides what a problem needs and lays it out.
-void lay_out(const SkvBuildCodebookParams& params, const SkvCodebookProblem& problem,
+// Decides what a problem needs and lays it out. filters: the integer filter pays.
+void lay_out(const SkvBuildCodebookParams& params, const SkvCodebookProblem& problem, bool filters,
              Carver& carver, CodebookWork* work) {
   const bool is_graph = (params.stages & SKV_STAGE_GRAPH) != 0;
   const bool is_cover = (params.stages & SKV_STAGE_COVER) != 0 && problem.n_rows > 0;
@@ -45,6 +45,11 @@ void lay_out(const SkvBuildCodebookParams& params, const SkvCodebookProblem& pro
     work->classes = carver.take<int32_t>(work->loaded);
     work->distinct = carver.take<int32_t>(work->loaded);
     work->folded = carver.take<uint64_t>(work->loaded * words);
+    if (filters) {
+      work->quantised = carver.take<int16_t>(work->loaded * head_dim);
+      work->slacks = carver.take<int32_t>(work->loaded);
+      work->pairs = carver.take<int32_t>(words_of(work->loaded) * kPanelRows * head_dim / 2);
+    }
     if (work->graph == nullptr) work->graph = carver.take<uint64_t>(work->loaded * words);
   }
   if (is_cover) {
@@ -56,6 +61,10 @@ void lay_out(const SkvBuildCodebookParams& params, const SkvCodebookProblem& pro
   const int64_t most = std::min<int64_t>(problem.capacity, n_rows);
   if (is_emit || (is_cover && params.max_codewords > 0)) {
     work->codewords = carver.take<float>(most * head_dim);
+    if (filters) {
+      work->codewords_quantised = carver.take<int16_t>(most * head_dim);
+      work->codeword_slacks = carver.take<int32_t>(most);
+    }
   }
   if (is_emit) {
     work->square = carver.take<float>(most);
@@ -66,19 +75,20 @@ void lay_out(const SkvBuildCodebookParams& params, const SkvCodebookProblem& pro
   }
 }
 
-size_t bytes_of(const SkvBuildCodebookParams& params, int64_t problem) {
+size_t bytes_of(const SkvBuildCodebookParams& params, int64_t problem, bool filters) {
   Carver carver(nullptr);
   CodebookWork work;
-  lay_out(params, params.problems[problem], carver, &work);
+  lay_out(params, params.problems[problem], filters, carver, &work);
   return carver.used();
 }
 
 // Problems [first, last) of the wave that begins at `first`: at least one, at most `limit` bytes.
-int64_t wave_end(const SkvBuildCodebookParams& params, int64_t first, size_t limit, size_t* bytes) {
-  *bytes = bytes_of(params, first);
+int64_t wave_end(const SkvBuildCodebookParams& params, bool filters, int64_t first, size_t limit,
+                 size_t* bytes) {
+  *bytes = bytes_of(params, first, filters);
   int64_t last = first + 1;
   for (; last < params.n_problems; ++last) {
-    const size_t more = bytes_of(params, last);
+    const size_t more = bytes_of(params, last, filters);
     if (*bytes + more > limit) break;
     *bytes += more;
   }
@@ -87,15 +97,17 @@ int64_t wave_end(const SkvBuildCodebookParams& params, int64_t first, size_t lim
 
 // Every thread has a problem to itself in the stages that go problem by problem.
 size_t wave_limit(const SkvDevice& device, const SkvBuildCodebookParams& params) {
+  const bool filters = filter_for(device.isa).pays;
   size_t largest = 0;
-  for (int32_t i = 0; i < params.n_problems; ++i) largest = std::max(largest, bytes_of(params, i));
+  for (int32_t i = 0; i < params.n_problems; ++i) {
+    largest = std::max(largest, bytes_of(params, i, filters));
+  }
   return std::max(kWaveBytes, largest * static_cast<size_t>(device.pool.lanes()));
 }
 
-float* lay_out_lanes(const SkvDevice& device, const SkvBuildCodebookParams& params,
-                     Carver& carver) {
-  return carver.take<float>(static_cast<int64_t>(device.pool.lanes()) * kPanelRows *
-                            params.head_dim);
+void* lay_out_lanes(const SkvDevice& device, const SkvBuildCodebookParams& params, Carver& carver) {
+  return carver.take<char>(static_cast<int64_t>(device.pool.lanes()) *
+                           static_cast<int64_t>(CodebookCall::scratch_bytes(params)));
 }
 
 Status run_wave(const CodebookCall& call, const CodebookWave& wave) {
@@ -113,17 +125,20 @@ Status run_wave(const CodebookCall& call, const CodebookWave& wave) {
 Status build_codebook(SkvDevice& device, const SkvExec& exec,
                       const SkvBuildCodebookParams& params) {
   Carver shared(exec.workspace);
-  float* const lane_scratch = lay_out_lanes(device, params, shared);
+  void* const lane_scratch = lay_out_lanes(device, params, shared);
   char* const wave_memory = static_cast<char*>(exec.workspace) + shared.used();
-  const CodebookCall call{device, exec, params, similarity_kernels_for(device.isa), lane_scratch};
+  const FilterKernels& filter = filter_for(device.isa);
+  const CodebookCall call{device, exec,        params, similarity_kernels_for(device.isa),
+                          filter, lane_scratch};
   const size_t limit = wave_limit(device, params);
   for (int64_t first = 0; first < params.n_problems;) {
     size_t bytes = 0;
-    const int64_t last = wave_end(params, first, limit, &bytes);
+    const int64_t last = wave_end(params, filter.pays, first, limit, &bytes);
     std::vector<CodebookWork> works(static_cast<size_t>(last - first));
     Carver carver(wave_memory);
     for (int64_t i = first; i < last; ++i) {
-      lay_out(params, params.problems[i], carver, &works[static_cast<size_t>(i - first)]);
+      lay_out(params, params.problems[i], filter.pays, carver,
+              &works[static_cast<size_t>(i - first)]);
     }
     SKV_RETURN_IF_ERROR(run_wave(call, {works.data(), last - first}));
     first = last;
@@ -138,7 +153,7 @@ size_t build_codebook_workspace(SkvDevice& device, const SkvBuildCodebookParams&
   size_t most = 0;
   for (int64_t first = 0; first < params.n_problems;) {
     size_t bytes = 0;
-    first = wave_end(params, first, limit, &bytes);
+    first = wave_end(params, filter_for(device.isa).pays, first, limit, &bytes);
     most = std::max(most, bytes);
   }
   return params.n_problems == 0 ? 0 : carver.used() + most;

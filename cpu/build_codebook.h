@@ -16,6 +16,8 @@
 #include "cpu/carve.h"
 #include "cpu/device.h"
 #include "cpu/isa/similarity.h"
+#include "cpu/isa/similarity_filter.h"
+#include "cpu/similarity_search.h"
 
 namespace spindlekv::cpu {
 
@@ -41,6 +43,11 @@ struct CodebookWork {
   uint64_t* folded =
       nullptr;  // [n_distinct, words] graph of the classes, where some rows are alike
 
+  // Integer form of the classes, at kUnitExponent, where the filter pays.
+  int16_t* quantised = nullptr;  // [n_distinct, D]
+  int32_t* slacks = nullptr;     // [n_distinct]
+  int32_t* pairs = nullptr;      // [ceil(n_distinct / 64), D / 2, 64] panels of them
+
   // The graph that COVER reads, and the number of its rows. Its index is the x index or, when the
   // graph is made here for a subset of the rows, the position.
   uint64_t* graph = nullptr;
@@ -55,12 +62,14 @@ struct CodebookWork {
   int64_t left_over = 0;        // rows that max_codewords left uncovered
 
   // Leftovers of COVER, and EMIT.
-  float* codewords = nullptr;  // [most, D]
-  float* square = nullptr;     // [most] dot(codeword, codeword)
-  float* bounds = nullptr;     // [n_rows] the cosine that a row's codeword must exceed
-  int32_t* offsets = nullptr;  // [most + 1]
-  int32_t* members = nullptr;  // [n_rows] positions by label
-  int32_t* cursor = nullptr;   // [most] scratch of the sort; at the end the final labels
+  float* codewords = nullptr;              // [most, D]
+  float* square = nullptr;                 // [most] dot(codeword, codeword)
+  int16_t* codewords_quantised = nullptr;  // [most, D] at kUnitExponent, where the filter pays
+  int32_t* codeword_slacks = nullptr;      // [most]
+  float* bounds = nullptr;                 // [n_rows] the cosine that a row's codeword must exceed
+  int32_t* offsets = nullptr;              // [most + 1]
+  int32_t* members = nullptr;              // [n_rows] positions by label
+  int32_t* cursor = nullptr;  // [most] scratch of the sort; at the end the final labels
   std::atomic<int32_t> changed{0};
 
   // The x index, loaded index and graph index of a position.
@@ -90,12 +99,20 @@ struct CodebookCall {
   const SkvExec& exec;
   const SkvBuildCodebookParams& params;
   const SimilarityKernels& kernels;
-  float* lane_scratch;  // [lanes, kPanelRows * D]
+  const FilterKernels& filter;
+  void* lane_scratch;  // [lanes] of what SearchScratch carves
 
   bool runs(SkvCodebookStage stage) const { return (params.stages & stage) != 0; }
   bool is_stopped() const { return is_cancelled(exec); }
-  float* scratch(int lane) const {
-    return lane_scratch + static_cast<int64_t>(lane) * kPanelRows * params.head_dim;
+  static size_t scratch_bytes(const SkvBuildCodebookParams& params) {
+    Carver carver(nullptr);
+    SearchScratch::carve(params.head_dim, carver);
+    return carver.used();
+  }
+  SearchScratch scratch(int lane) const {
+    Carver carver(static_cast<char*>(lane_scratch) +
+                  static_cast<size_t>(lane) * scratch_bytes(params));
+    return SearchScratch::carve(params.head_dim, carver);
   }
 };
 
@@ -126,6 +143,11 @@ void load_codebook_rows(const CodebookCall& call, const CodebookWave& wave);
 
 // True if two loaded rows are exact duplicates: equal bytes, or both of norm zero.
 bool are_duplicates(const CodebookCall& call, const CodebookWork& work, int64_t a, int64_t b);
+
+// cpu/build_codebook_codewords.cc: the integer form of codeword c, and all of them as a list once
+// each has it.
+void quantise_codeword(const CodebookCall& call, const CodebookWork& work, int64_t c);
+CodewordList list_codewords(const CodebookCall& call, const CodebookWork& work);
 
 // cpu/build_codebook_graph.cc: the GRAPH stage, also for COVER without a graph.
 void build_similarity_graphs(const CodebookCall& call, const CodebookWave& wave);

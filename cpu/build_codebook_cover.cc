@@ -119,12 +119,13 @@ void gather_leaders(const CodebookCall& call, const CodebookWork& work) {
   for (int32_t c = 0; c < *work.problem->count; ++c) {
     const float* const unit = work.units + work.loaded_of_x(work.problem->leaders[c]) * head_dim;
     std::copy(unit, unit + head_dim, work.codewords + c * head_dim);
+    quantise_codeword(call, work, c);
   }
 }
 
 // Rows that max_codewords left uncovered go to the most similar leader.
 void label_leftovers(const CodebookCall& call, const CodebookWork& work, int64_t block,
-                     float* panel) {
+                     const SearchScratch& scratch) {
   const SkvCodebookProblem& problem = *work.problem;
   const int32_t head_dim = call.params.head_dim;
   const int64_t end = std::min<int64_t>(problem.n_rows, (block + 1) * kPanelRows);
@@ -137,12 +138,12 @@ void label_leftovers(const CodebookCall& call, const CodebookWork& work, int64_t
     rows[count++] = work.units + work.loaded_of(p) * head_dim;
   }
   if (count == 0) return;
-  call.kernels.pack_panel(rows, count, head_dim, panel);
   float best[kPanelRows];
   int32_t label[kPanelRows];
   std::fill(best, best + kPanelRows, -std::numeric_limits<float>::infinity());
   std::fill(label, label + kPanelRows, -1);
-  call.kernels.largest_dot(work.codewords, 0, *problem.count, head_dim, panel, best, label);
+  const SimilaritySearch search{call.kernels, call.filter, true};
+  search.largest_dots(list_codewords(call, work), rows, count, scratch, best, label);
   // A row of NaN is like none of them; its label means nothing but is a label.
   for (int32_t i = 0; i < count; ++i) problem.labels[positions[i]] = std::max(label[i], 0);
 }

@@ -33,6 +33,8 @@ bool has_avx512() {
 bool is_available(Isa isa) {
   switch (isa) {
 #if defined(SKV_HAS_ISA_AVX512)
+    case Isa::kAvx512Vnni:
+      return has_avx512() && __builtin_cpu_supports("avx512vnni");
     case Isa::kAvx512:
       return has_avx512();
 #endif
@@ -47,7 +49,7 @@ bool is_available(Isa isa) {
   }
 }
 
-constexpr Isa kWidestFirst[] = {Isa::kAvx512, Isa::kAvx2, Isa::kBaseline};
+constexpr Isa kWidestFirst[] = {Isa::kAvx512Vnni, Isa::kAvx512, Isa::kAvx2, Isa::kBaseline};
 
 std::string available_names() {
   std::string names;
@@ -63,6 +65,8 @@ std::string available_names() {
 
 const char* isa_name(Isa isa) {
   switch (isa) {
+    case Isa::kAvx512Vnni:
+      return "avx512vnni";
     case Isa::kAvx512:
       return "avx512";
     case Isa::kAvx2:

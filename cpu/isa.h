@@ -13,9 +13,11 @@
 namespace spindlekv::cpu {
 
 // kBaseline is what the compiler assumes without flags: SSE2 on x86-64, NEON on AArch64.
-enum class Isa { kBaseline, kAvx2, kAvx512 };
+// kAvx512Vnni is kAvx512 on a processor that also multiplies int16 pairs in one instruction; only
+// the kernels that do so tell the two apart.
+enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Vnni };
 
-// "baseline" ("neon" on AArch64), "avx2" or "avx512".
+// "baseline" ("neon" on AArch64), "avx2", "avx512" or "avx512vnni".
 const char* isa_name(Isa isa);
 
 // The widest instruction set that this build and this processor have; SPINDLEKV_CPU_ISA forces one.
@@ -35,7 +37,7 @@ Status choose_isa(Isa* isa);
   extern const Table name;                                  \
   }                                                         \
   static inline const Table& name##_for(Isa isa) {          \
-    if (isa == Isa::kAvx512) return avx512::name;           \
+    if (isa >= Isa::kAvx512) return avx512::name;           \
     return isa == Isa::kAvx2 ? avx2::name : baseline::name; \
   }
 #else

@@ -1,4 +1,7 @@
-/** nearest_codeword: new rows of a layer against the codebooks of its KV heads. */
+/**
+ * nearest_codeword: new rows of a layer against the codebooks of its KV heads; kmeans-32k is the assignment of a
+ * k-means iteration, whose update is the shape of that name of reduce_by_label (peer: bench/peers/kmeans.py).
+ */
 import { type NearestCodewordParams, nearestCodeword } from "spindlekv";
 import { compareExact } from "../../test/harness/compare.ts";
 import { nearestCodewordTwin } from "../../test/oracle/nearest-codeword.ts";
@@ -20,6 +23,7 @@ export const nearestCodewordCase: BenchCase<NearestShape> = {
   shapes: {
     "decode-1": { problems: 16, rows: 1, codewords: 4096, headDim: 128 },
     "chunk-256": { problems: 16, rows: 256, codewords: 1024, headDim: 128 },
+    "kmeans-32k": { problems: 1, rows: 32768, codewords: 1024, headDim: 128 },
   },
   // Rows and codewords in, index, score and norm out.
   bytes: ({ problems, rows, codewords, headDim }) =>

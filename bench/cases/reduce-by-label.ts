@@ -14,7 +14,10 @@ interface LabelShape {
 export const reduceByLabelCase: BenchCase<LabelShape> = {
   op: "reduceByLabel",
   what: "f16 rows with weights and random labels",
-  shapes: { "rows-16k": { rows: 16384, labels: 256, headDim: 128 } },
+  shapes: {
+    "rows-16k": { rows: 16384, labels: 256, headDim: 128 },
+    "kmeans-32k": { rows: 32768, labels: 1024, headDim: 128 },
+  },
   // Rows, labels and weights in; sums, counts, offsets and order out.
   bytes: ({ rows, labels, headDim }) =>
     rows * (2 * headDim + 4 + 4 + 4) + labels * (4 * headDim + 8) + 4,

@@ -1,13 +1,15 @@
 // Rows one by one: conversion to and from f32, canonical norms and units, sums, paired products.
 //
-// Memory-bound but for the norms and products, which are chains of fma over dims; eight rows go
-// side by side so that eight chains hide each other's latency.
+// Memory-bound but for the norms and products, which are chains of fma over dims. With wide vectors
+// a lane is a pair of rows, which are transposed 8 dims at a time; otherwise eight chains go side
+// by side to hide each other's latency.
 #include "cpu/isa/similarity.h"
 
 #include <cstring>
 
 #include "cpu/isa/similarity_parts.h"
 #include "cpu/simd.h"
+#include "cpu/simd_transpose.h"
 
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
@@ -22,6 +24,21 @@ inline void dot_chains(const float* const* a, const float* const* b, int32_t hea
     for (int i = 0; i < kPairs; ++i) acc[i] = __builtin_fmaf(a[i][d], b[i][d], acc[i]);
   }
   for (int i = 0; i < kPairs; ++i) out[i] = acc[i];
+}
+
+// The products of kWidth pairs, 8 or 16.
+inline void dot_lanes(const float* const* a, const float* const* b, int32_t head_dim, float* out) {
+  Vec acc = zero();
+  for (int32_t d = 0; d < head_dim; d += 8) {
+    float left[8 * kWidth];
+    float right[8 * kWidth];
+    for (int i = 0; i < kWidth; i += 8) {
+      transpose_8x8(a + i, d, left + i, kWidth);
+      transpose_8x8(b + i, d, right + i, kWidth);
+    }
+    for (int e = 0; e < 8; ++e) acc = fma(load(left + e * kWidth), load(right + e * kWidth), acc);
+  }
+  store(out, acc);
 }
 
 }  // namespace
@@ -42,12 +59,13 @@ void load_rows(int32_t dtype, const void* x, int64_t stride, const int32_t* rows
 }
 
 void unit_rows(float* rows, int64_t count, int32_t head_dim, bool scale, float* norms) {
-  const float* chain[kChains];
-  for (int64_t i = 0; i < count; i += kChains) {
-    const int chains = count - i < kChains ? static_cast<int>(count - i) : kChains;
-    for (int c = 0; c < chains; ++c) chain[c] = rows + (i + c) * head_dim;
-    paired_dots(chain, chain, chains, head_dim, norms + i);
-    for (int c = 0; c < chains; ++c) {
+  constexpr int kBlock = 16;  // a whole number of chains or lanes
+  const float* block[kBlock];
+  for (int64_t i = 0; i < count; i += kBlock) {
+    const int some = count - i < kBlock ? static_cast<int>(count - i) : kBlock;
+    for (int c = 0; c < some; ++c) block[c] = rows + (i + c) * head_dim;
+    paired_dots(block, block, some, head_dim, norms + i);
+    for (int c = 0; c < some; ++c) {
       const float norm = __builtin_sqrtf(norms[i + c]);
       norms[i + c] = norm;
       if (!scale) continue;
@@ -94,6 +112,9 @@ void add_row(float weight, const float* row, int32_t head_dim, float* sum) {
 void paired_dots(const float* const* a, const float* const* b, int64_t count, int32_t head_dim,
                  float* out) {
   int64_t i = 0;
+  if (kWidth >= 8) {
+    for (; i + kWidth <= count; i += kWidth) dot_lanes(a + i, b + i, head_dim, out + i);
+  }
   for (; i + kChains <= count; i += kChains) dot_chains<kChains>(a + i, b + i, head_dim, out + i);
   for (; i < count; ++i) dot_chains<1>(a + i, b + i, head_dim, out + i);
 }
