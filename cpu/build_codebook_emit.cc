@@ -42,14 +42,24 @@ Status check_cover(const CodebookWork& work) {
   return ok_status();
 }
 
+// The first codewords: leaders as they are stored. Refinement also needs their squares.
 void round_leaders(const CodebookCall& call, const CodebookWork& work) {
   const int32_t head_dim = call.params.head_dim;
-  for (int32_t c = 0; c < *work.problem->count; ++c) {
+  const int32_t codewords = *work.problem->count;
+  for (int32_t c = 0; c < codewords; ++c) {
     const float* const unit = work.units + work.loaded_of_x(work.problem->leaders[c]) * head_dim;
     float* const codeword = work.codewords + static_cast<int64_t>(c) * head_dim;
     std::copy(unit, unit + head_dim, codeword);
     call.kernels.round_values(call.params.dtype, codeword, head_dim);
-    call.kernels.paired_dots(&codeword, &codeword, 1, head_dim, work.square + c);
+  }
+  if (call.params.refine == 0) return;
+  for (int32_t first = 0; first < codewords; first += kPanelRows) {
+    const int32_t count = std::min(kPanelRows, codewords - first);
+    const float* rows[kPanelRows];
+    for (int32_t i = 0; i < count; ++i) {
+      rows[i] = work.codewords + static_cast<int64_t>(first + i) * head_dim;
+    }
+    call.kernels.paired_dots(rows, rows, count, head_dim, work.square + first);
   }
 }
 

@@ -15,6 +15,7 @@
 #include "cpu/convert.h"
 #include "cpu/entries.h"
 #include "cpu/isa/similarity.h"
+#include "cpu/prefetch.h"
 #include "cpu/similarity_search.h"
 
 namespace spindlekv::cpu {
@@ -100,14 +101,24 @@ void store_block(const SkvNearestProblem& problem, int64_t first, int32_t count,
   }
 }
 
-// 64 rows against all codewords.
+// Asks for a block of rows before it is needed.
+void prefetch_block(const SkvNearestCodewordParams& params, const SkvNearestProblem& problem,
+                    int64_t first) {
+  const size_t bytes = element_bytes(params);
+  for (int64_t row = first; row < std::min<int64_t>(problem.n, first + kPanelRows); ++row) {
+    prefetch_bytes(row_at(problem.x, row, problem.x_stride, bytes), params.head_dim * bytes);
+  }
+}
+
+// 64 rows against all codewords. The rows that this thread is likely to take next are `ahead`.
 void match_panel(const SimilaritySearch& search, const SkvNearestCodewordParams& params,
                  const SkvNearestProblem& problem, const CodewordList& codewords, int64_t first,
-                 const LaneScratch& scratch) {
+                 int64_t ahead, const LaneScratch& scratch) {
   const int32_t count = static_cast<int32_t>(std::min<int64_t>(kPanelRows, problem.n - first));
   const float* rows[kPanelRows] = {};
   Matches found;
   load_block(search.kernels, params, problem, first, count, scratch.rows, rows, found.norms);
+  prefetch_block(params, problem, ahead);
   search.largest_dots(codewords, rows, count, scratch.search, found.best, found.index);
   store_block(problem, first, count, found);
 }
@@ -223,7 +234,8 @@ Status nearest_codeword(SkvDevice& device, const SkvExec& exec,
     const CodewordList codewords = prepare_codewords(device, search, params, problem, memory);
     const int64_t panels = (static_cast<int64_t>(problem.n) + kPanelRows - 1) / kPanelRows;
     device.pool.parallel_for(panels, [&](int64_t panel, int lane) {
-      match_panel(search, params, problem, codewords, panel * kPanelRows, scratch_of(lane));
+      match_panel(search, params, problem, codewords, panel * kPanelRows,
+                  (panel + device.pool.lanes()) * kPanelRows, scratch_of(lane));
     });
   }
   return ok_status();

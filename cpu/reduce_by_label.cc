@@ -9,13 +9,16 @@
 
 #include "core/ops.h"
 #include "cpu/carve.h"
+#include "cpu/convert.h"
 #include "cpu/entries.h"
 #include "cpu/isa/similarity.h"
+#include "cpu/prefetch.h"
 
 namespace spindlekv::cpu {
 namespace {
 
 constexpr int64_t kLabelsPerTask = 16;
+constexpr int32_t kRowsAhead = 8;  // rows of a label lie anywhere: they are asked for this early
 
 struct Scratch {
   int32_t* offsets;  // [C + 1]
@@ -37,6 +40,13 @@ Scratch lay_out(SkvDevice& device, const SkvReduceByLabelParams& params, Carver&
     scratch.rows = carver.take<float>(static_cast<int64_t>(device.pool.lanes()) * params.head_dim);
   }
   return scratch;
+}
+
+// Asks for a row of x before it is needed.
+void prefetch_row(const SkvReduceByLabelParams& params, int32_t row) {
+  const size_t bytes = dtype_bytes(params.dtype);
+  const int64_t offset = row * params.x_stride * static_cast<int64_t>(bytes);
+  prefetch_bytes(static_cast<const char*>(params.x) + offset, params.head_dim * bytes);
 }
 
 void sort_labels(const SkvReduceByLabelParams& params, const Scratch& scratch) {
@@ -68,6 +78,7 @@ Status reduce_by_label(SkvDevice& device, const SkvExec& exec,
 
   const SimilarityKernels& kernels = similarity_kernels_for(device.isa);
   const int64_t head_dim = params.head_dim;
+  const int32_t total = scratch.offsets[params.n_labels];
   const int64_t tasks = (params.n_labels + kLabelsPerTask - 1) / kLabelsPerTask;
   device.pool.parallel_for(tasks, [&](int64_t task, int lane) {
     float* const row = scratch.rows + lane * head_dim;
@@ -77,6 +88,7 @@ Status reduce_by_label(SkvDevice& device, const SkvExec& exec,
       std::fill(sum, sum + head_dim, 0.0f);
       for (int32_t at = scratch.offsets[label]; at < scratch.offsets[label + 1]; ++at) {
         const int32_t i = scratch.order[at];
+        if (at + kRowsAhead < total) prefetch_row(params, scratch.order[at + kRowsAhead]);
         kernels.load_rows(params.dtype, params.x, params.x_stride, &i, 1, params.head_dim, row);
         kernels.add_row(params.weights != nullptr ? params.weights[i] : 1.0f, row, params.head_dim,
                         sum);

@@ -42,7 +42,7 @@ inline constexpr double kErrorLimit = 256.0;
 inline constexpr int32_t kNoSlack = -1;
 
 // Larger than 2^30 * 1.02 * D u / (1 - D u): what the canonical product may be off, scaled.
-inline constexpr int32_t rounding_slack(int32_t head_dim) { return 66 * head_dim + 1; }
+static constexpr int32_t rounding_slack(int32_t head_dim) { return 66 * head_dim + 1; }
 
 // Ranks of filter_largest: the largest, the next and the third.
 inline constexpr int kRanks = 3;
@@ -75,7 +75,7 @@ extern const FilterKernels filter_kernels_vnni;
 }
 #endif
 
-inline const FilterKernels& filter_for(Isa isa) {
+static inline const FilterKernels& filter_for(Isa isa) {
 #if defined(SKV_HAS_ISA_AVX512)
   if (isa == Isa::kAvx512Vnni) return avx512::filter_kernels_vnni;
 #endif

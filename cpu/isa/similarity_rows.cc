@@ -41,6 +41,20 @@ inline void dot_lanes(const float* const* a, const float* const* b, int32_t head
   store(out, acc);
 }
 
+// The same for fewer pairs: the other lanes repeat the first.
+inline void dot_some_lanes(const float* const* a, const float* const* b, int count,
+                           int32_t head_dim, float* out) {
+  const float* left[kWidth];
+  const float* right[kWidth];
+  float dots[kWidth];
+  for (int i = 0; i < kWidth; ++i) {
+    left[i] = a[i < count ? i : 0];
+    right[i] = b[i < count ? i : 0];
+  }
+  dot_lanes(left, right, head_dim, dots);
+  for (int i = 0; i < count; ++i) out[i] = dots[i];
+}
+
 }  // namespace
 
 void load_rows(int32_t dtype, const void* x, int64_t stride, const int32_t* rows, int64_t count,
@@ -114,6 +128,9 @@ void paired_dots(const float* const* a, const float* const* b, int64_t count, in
   int64_t i = 0;
   if (kWidth >= 8) {
     for (; i + kWidth <= count; i += kWidth) dot_lanes(a + i, b + i, head_dim, out + i);
+    // Lanes without a pair cost less than two chains one after the other.
+    if (count - i > 1)
+      return dot_some_lanes(a + i, b + i, static_cast<int>(count - i), head_dim, out + i);
   }
   for (; i + kChains <= count; i += kChains) dot_chains<kChains>(a + i, b + i, head_dim, out + i);
   for (; i < count; ++i) dot_chains<1>(a + i, b + i, head_dim, out + i);
