@@ -18,7 +18,7 @@ export const kProbeVariable = "SPINDLEKV_BENCH_PROBE";
 const kGiga = 1e9;
 const kMib = 2 ** 20;
 const kCaches = "/sys/devices/system/cpu/cpu0/cache";
-const kLeastPerThread = 256 * kMib;
+const kLeastPerThread = 32 * kMib;
 const kLeastRotation = 512 * kMib;
 
 /** Bytes of the last-level cache, where Linux says so. */
@@ -101,10 +101,11 @@ export class Machine implements Yardstick {
   /** @param program the running program, whose threads read where the compiled probe is missing */
   static async start(program: string, threads: number): Promise<Machine> {
     const path = process.env[kProbeVariable];
-    if (path === undefined)
-      return new Machine(undefined, await MemoryMeter.start(program, threads));
-    const perThread = Math.max((2 * lastLevelCacheBytes()) / threads, kLeastPerThread);
+    const perThread = Math.max(rotatedBytes() / threads, kLeastPerThread);
     const mib = 2 * Math.ceil(perThread / (2 * kMib));
+    if (path === undefined) {
+      return new Machine(undefined, await MemoryMeter.start(program, threads, mib * kMib));
+    }
     const probe = new LineProcess(path, [String(threads), String(mib)]);
     return new Machine({ process: probe, hello: await probe.next<Hello>() }, undefined);
   }

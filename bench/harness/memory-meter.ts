@@ -3,12 +3,8 @@
  * (one stream a thread, or four) and copying. The figure that results are a share of.
  */
 import { once } from "node:events";
-import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { type Command, commands, control, type MemoryWorkerData } from "./memory-worker.ts";
-
-/** Each thread's memory: far more than its share of any last-level cache, twice over with two threads. */
-const kBytesPerThread = 256 * 1024 * 1024;
 
 /** Running threads; `dispose()` ends them. */
 export class MemoryMeter {
@@ -20,25 +16,26 @@ export class MemoryMeter {
   readonly #words: Int32Array;
   readonly #workers: readonly Worker[];
 
-  private constructor(workers: readonly Worker[], words: Int32Array) {
+  private constructor(workers: readonly Worker[], words: Int32Array, bytes: number) {
     this.#workers = workers;
     this.#words = words;
     this.threads = workers.length;
-    this.readBytes = workers.length * kBytesPerThread;
-    this.copyBytes = workers.length * kBytesPerThread; // half is read, half is written
+    this.readBytes = workers.length * bytes;
+    this.copyBytes = workers.length * bytes; // half is read, half is written
   }
 
   /**
    * Starts the threads and fills their memory.
    *
    * @param program the running program, which serves as worker when it is told to be one
+   * @param bytes of each thread, a multiple of 2 KiB; of all together more than the last-level cache holds
    */
-  static async start(program: string, threads = availableParallelism()): Promise<MemoryMeter> {
+  static async start(program: string, threads: number, bytes: number): Promise<MemoryMeter> {
     const buffer = new SharedArrayBuffer(4 * control.words);
     const workerData: MemoryWorkerData = {
       role: "memory",
       control: buffer,
-      bytes: kBytesPerThread,
+      bytes,
     };
     const workers = Array.from({ length: threads }, () => new Worker(program, { workerData }));
     for (const worker of workers) {
@@ -49,7 +46,7 @@ export class MemoryMeter {
       });
     }
     await Promise.all(workers.map((worker) => once(worker, "message")));
-    return new MemoryMeter(workers, new Int32Array(buffer));
+    return new MemoryMeter(workers, new Int32Array(buffer), bytes);
   }
 
   /** One reading or copy by all threads at once; returns when the last is done. */
