@@ -3,6 +3,7 @@ import { openDevice } from "spindlekv";
 import { Machine } from "../harness/machine.ts";
 import { type CaseResult, describeEnvironment } from "../harness/result.ts";
 import { Workbench } from "../harness/workbench.ts";
+import { codebookJob } from "./cpu/codebook.ts";
 import { decodeJobs } from "./cpu/decode.ts";
 import { torchJobs } from "./cpu/decode-torch.ts";
 import type { CpuJob } from "./cpu/job.ts";
@@ -17,6 +18,7 @@ const jobs: readonly CpuJob[] = [
   ...decodeJobs,
   ...torchJobs,
   spindleJob,
+  codebookJob,
   kmeansJob,
   sharedPrefixJob,
   scalingContextJob,
