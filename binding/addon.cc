@@ -46,6 +46,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   register_jobs(env, exports);
   register_rope_table(env, exports);
   register_ops(env, exports);
+  register_attend_by_numbers(env, exports);
   register_pool(env, exports);
   register_store(env, exports);
   register_draft(env, exports);

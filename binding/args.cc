@@ -33,12 +33,6 @@ std::string text_of(napi_env env, napi_value value) {
   return text;
 }
 
-std::string number_text(double value) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.9g", value);
-  return text;
-}
-
 std::string dtype_names(uint32_t dtypes) {
   std::string names;
   for (int32_t dtype = SKV_F32; dtype <= SKV_U64; ++dtype) {
@@ -47,15 +41,6 @@ std::string dtype_names(uint32_t dtypes) {
     names += dtype_name(dtype);
   }
   return names;
-}
-
-std::string sizes_text(const std::vector<int64_t>& sizes) {
-  std::string text = "[";
-  for (const int64_t size : sizes) {
-    if (text.size() > 1) text += ", ";
-    text += std::to_string(size);
-  }
-  return text + "]";
 }
 
 std::string range_text(int64_t least, int64_t most) {
@@ -88,6 +73,21 @@ bool is_int32(double number) {
 }
 
 }  // namespace
+
+std::string number_text(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.9g", value);
+  return text;
+}
+
+std::string sizes_text(const std::vector<int64_t>& sizes) {
+  std::string text = "[";
+  for (const int64_t size : sizes) {
+    if (text.size() > 1) text += ", ";
+    text += std::to_string(size);
+  }
+  return text + "]";
+}
 
 // ---- Arguments
 // -----------------------------------------------------------------------------------

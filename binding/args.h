@@ -27,6 +27,10 @@ namespace spindlekv {
 
 class Arguments;
 
+// Values as messages show them.
+std::string number_text(double value);
+std::string sizes_text(const std::vector<int64_t>& sizes);
+
 // What a tensor must be like. Masks are sets of SkvDType bits.
 constexpr uint32_t dtype_bit(int32_t dtype) { return 1u << dtype; }
 inline constexpr uint32_t kFloatDtypes = (1u << SKV_F32) | (1u << SKV_F16) | (1u << SKV_BF16);
@@ -126,5 +130,10 @@ class Arguments {
   std::shared_ptr<DeviceState> device_;
   std::vector<std::shared_ptr<void>> keepalive_;
 };
+
+// What a function returns whose arguments were wrong.
+inline Napi::Value raise(const Napi::CallbackInfo& info, Arguments* args) {
+  return Napi::Value(info.Env(), args->raise());
+}
 
 }  // namespace spindlekv

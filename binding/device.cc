@@ -68,8 +68,8 @@ Status DeviceState::check_usable(const char* op) const {
   if (memory_ == nullptr) {
     return error_status(SKV_INTERNAL, op, "expected an open device for device, got none");
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
   if (!is_lost_) return ok_status();
+  const std::lock_guard<std::mutex> lock(mutex_);
   return error_status(SKV_DEVICE_LOST, op,
                       "expected a usable device for device, got one lost by an error in %s",
                       first_failure_.op);
@@ -83,8 +83,8 @@ Status DeviceState::note(const Status& status) {
   const bool is_broken = status.code == SKV_DEVICE_LOST ||
                          !is_ok(memory_->backend()->synchronize(memory_->device(), nullptr));
   if (is_broken) {
-    is_lost_ = true;
     first_failure_ = status;
+    is_lost_ = true;
   }
   return status;
 }
@@ -125,7 +125,7 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
   if (!args.ok()) return Napi::Value(info.Env(), args.raise());
 
   auto device = std::make_shared<DeviceState>(environment_of(info.Env()), kind, ordinal);
-  if (!wrap_handle(info.Env(), info[0], device)) {
+  if (wrap_handle(info.Env(), info[0], device) == kNoHandle) {
     args.fail("device", "a fresh object", "one in use");
     return Napi::Value(info.Env(), args.raise());
   }

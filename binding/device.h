@@ -42,6 +42,7 @@ class DeviceState {
   // Ends the job thread once its jobs have run. Memory stays until its owners let go.
   void dispose();
 
+  bool is_usable() const { return !is_disposed_ && memory_ != nullptr && !is_lost_; }
   // Fails with SKV_DISPOSED or SKV_DEVICE_LOST if the device can do nothing any more.
   Status check_usable(const char* op) const;
   // Looks at what the backend returned: a CUDA error after which the device does not even
@@ -59,7 +60,7 @@ class DeviceState {
   std::shared_ptr<JobThread> jobs_;
   bool is_disposed_ = false;
   mutable std::mutex mutex_;
-  bool is_lost_ = false;  // under mutex_
+  std::atomic<bool> is_lost_ = false;  // written under mutex_, after first_failure_
   Status first_failure_ = ok_status();
 };
 

@@ -4,10 +4,6 @@
 namespace spindlekv {
 namespace {
 
-Napi::Value raise(const Napi::CallbackInfo& info, Arguments* args) {
-  return Napi::Value(info.Env(), args->raise());
-}
-
 Napi::Value create(const Napi::CallbackInfo& info) {
   Arguments args(info.Env(), "compress");
   const std::shared_ptr<StoreState> store = store_argument(&args, info[1]);

@@ -2,6 +2,23 @@
 
 namespace spindlekv {
 
+int32_t HandleTable::add(uint64_t kind, void* state) {
+  if (free_.empty()) {
+    entries_.push_back({kind, state});
+    free_.reserve(entries_.capacity());  // remove cannot fail
+    return static_cast<int32_t>(entries_.size() - 1);
+  }
+  const int32_t number = free_.back();
+  free_.pop_back();
+  entries_[static_cast<size_t>(number)] = {kind, state};
+  return number;
+}
+
+void HandleTable::remove(int32_t number) {
+  entries_[static_cast<size_t>(number)] = {};
+  free_.push_back(number);
+}
+
 void Environment::adjust_external_memory(int64_t delta_bytes) {
   if (env == nullptr || delta_bytes == 0) return;
   int64_t total = 0;

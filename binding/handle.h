@@ -4,12 +4,17 @@
 //
 // The tag holds the address of a variable of this module: a handle made by another copy of the
 // package, whose structs may look different, does not pass for one of ours.
+//
+// A handle also has a number in its environment's table. lib/ keeps it in a private field, so that
+// functions that are called often take numbers: looking an object up costs a hundred times more.
 #pragma once
 
 #include <napi.h>
 
 #include <memory>
 #include <utility>
+
+#include "binding/environment.h"
 
 namespace spindlekv {
 
@@ -22,20 +27,36 @@ inline napi_type_tag tag_of_kind(uint64_t kind) {
   return {0x5b1d1e6b76000000ULL + kind, reinterpret_cast<uintptr_t>(&module_anchor)};
 }
 
-// Gives `object` a share of `state`; false when it is wrapped already. The share is dropped when
-// the object is collected.
+// What a wrapped object owns: a share of its state, and its number for as long as it lives.
 template <typename T>
-bool wrap_handle(napi_env env, napi_value object, std::shared_ptr<T> state) {
-  const napi_type_tag tag = tag_of_kind(HandleTraits<T>::kKind);
-  auto* share = new std::shared_ptr<T>(std::move(state));
-  const auto finalize = [](napi_env, void* data, void*) {
-    delete static_cast<std::shared_ptr<T>*>(data);
-  };
-  if (napi_wrap(env, object, share, finalize, nullptr, nullptr) != napi_ok) {
-    delete share;
-    return false;
+struct HandleShare {
+  std::shared_ptr<T> state;
+  std::shared_ptr<Environment> environment;
+  int32_t number = -1;
+
+  ~HandleShare() {
+    if (number >= 0) environment->handles.remove(number);
   }
-  return napi_type_tag_object(env, object, &tag) == napi_ok;
+};
+
+inline constexpr int32_t kNoHandle = -1;
+
+// Gives `object` a share of `state` and returns its number; kNoHandle when it is wrapped already.
+// The share is dropped when the object is collected.
+template <typename T>
+int32_t wrap_handle(napi_env env, napi_value object, std::shared_ptr<T> state) {
+  const napi_type_tag tag = tag_of_kind(HandleTraits<T>::kKind);
+  auto share = std::make_unique<HandleShare<T>>();
+  share->state = std::move(state);
+  share->environment = environment_of(env);
+  const auto finalize = [](napi_env, void* data, void*) {
+    delete static_cast<HandleShare<T>*>(data);
+  };
+  if (napi_wrap(env, object, share.get(), finalize, nullptr, nullptr) != napi_ok) return kNoHandle;
+  HandleShare<T>* const wrapped = share.release();
+  if (napi_type_tag_object(env, object, &tag) != napi_ok) return kNoHandle;
+  wrapped->number = wrapped->environment->handles.add(HandleTraits<T>::kKind, wrapped->state.get());
+  return wrapped->number;
 }
 
 // The state of a handle, or nullptr for anything that is not one of this kind.
@@ -50,7 +71,7 @@ std::shared_ptr<T> unwrap_handle(napi_env env, napi_value value) {
   if (napi_check_object_type_tag(env, value, &tag, &has_tag) != napi_ok || !has_tag) return nullptr;
   void* share = nullptr;
   if (napi_unwrap(env, value, &share) != napi_ok || share == nullptr) return nullptr;
-  return *static_cast<std::shared_ptr<T>*>(share);
+  return static_cast<HandleShare<T>*>(share)->state;
 }
 
 }  // namespace spindlekv

@@ -210,7 +210,7 @@ namespace {
 
 // (object): makes it a CancelToken.
 Napi::Value attach_cancel_token(const Napi::CallbackInfo& info) {
-  if (!wrap_handle(info.Env(), info[0], std::make_shared<CancelFlag>())) {
+  if (wrap_handle(info.Env(), info[0], std::make_shared<CancelFlag>()) == kNoHandle) {
     throw_status(info.Env(), error_status(SKV_ARGUMENT, "attachCancelToken",
                                           "expected a fresh object for token, got another"));
   }

@@ -9,97 +9,13 @@
 namespace spindlekv {
 namespace {
 
-Napi::Value raise(const Napi::CallbackInfo& info, Arguments* args) {
-  return Napi::Value(info.Env(), args->raise());
-}
-
-// Throws a failed Status of the device; otherwise reports the pool's size and gives undefined.
-Napi::Value finish(const Napi::CallbackInfo& info, const StoreState& state, const Status& status) {
-  DeviceState& device = *state.pool->device;
-  state.pool->report();
-  const Status noted = device.note(status);
-  if (!is_ok(noted)) throw_device_status(info.Env(), &device, noted);
-  return info.Env().Undefined();
-}
-
-int32_t count_argument(Arguments* args, napi_value value, const char* name) {
-  double number = 0;
-  if (napi_get_value_double(args->env(), value, &number) != napi_ok ||
-      std::floor(number) != number || number < 0 || number > INT32_MAX) {
-    args->fail(name, "an integer of 0 or more", args->describe(value));
-    return 0;
-  }
-  return static_cast<int32_t>(number);
-}
-
-// [heads, tokens, D] rows: a Tensor of the store's device, or a Float32Array where the device reads
-// host memory.
-RowView rows_argument(Arguments* args, const StoreState& state, napi_value value, const char* name,
-                      int32_t heads, int32_t tokens) {
-  RowView rows;
-  const StoreConfig& config = state.store->config();
-  const int64_t wanted = static_cast<int64_t>(heads) * tokens * config.head_dim;
-  const std::string shape = "[" + std::to_string(heads) + ", " + std::to_string(tokens) + ", " +
-                            std::to_string(config.head_dim) + "]";
-  bool is_typed_array = false;
-  napi_is_typedarray(args->env(), value, &is_typed_array);
-  if (is_typed_array) {
-    napi_typedarray_type type = napi_int8_array;
-    size_t length = 0;
-    void* data = nullptr;
-    napi_get_typedarray_info(args->env(), value, &type, &length, &data, nullptr, nullptr);
-    if (type != napi_float32_array || static_cast<int64_t>(length) != wanted) {
-      args->fail(name, "a Float32Array of " + shape,
-                 type == napi_float32_array ? "one of length " + std::to_string(length)
-                                            : "another typed array");
-      return rows;
-    }
-    if (!state.pool->device->uses_host_memory()) {
-      args->fail(name, "a Tensor on " + state.pool->device->kind(), "a Float32Array");
-      return rows;
-    }
-    rows.data = data;
-    rows.dtype = SKV_F32;
-    rows.stride_token = config.head_dim;
-    rows.stride_head = static_cast<int64_t>(tokens) * config.head_dim;
-    return rows;
-  }
-  const std::shared_ptr<TensorState> tensor = unwrap_handle<TensorState>(args->env(), value);
-  if (tensor == nullptr) {
-    args->fail(name, "a Tensor or Float32Array of " + shape, args->describe(value));
-    return rows;
-  }
-  if (tensor->storage == nullptr) {
-    args->fail(error_status(SKV_DISPOSED, args->op(),
-                            "expected a live Tensor for %s, got a disposed one", name));
-    return rows;
-  }
-  if (tensor->device != state.pool->device) {
-    args->fail(error_status(SKV_WRONG_DEVICE, args->op(),
-                            "expected a Tensor on the cache's device for %s, got one on %s", name,
-                            tensor->device->kind().c_str()));
-    return rows;
-  }
-  if ((dtype_bit(tensor->dtype) & kFloatDtypes) == 0) {
-    args->fail(name, "dtype f32, f16 or bf16", "another dtype");
-    return rows;
-  }
-  const bool fits = tensor->rank() == 3 && tensor->shape[0] == heads &&
-                    tensor->shape[1] == tokens && tensor->shape[2] == config.head_dim &&
-                    (wanted == 0 || tensor->strides[2] == 1);
-  if (!fits) {
-    std::string got = "[";
-    for (size_t axis = 0; axis < tensor->shape.size(); ++axis) {
-      got += (axis == 0 ? "" : ", ") + std::to_string(tensor->shape[axis]);
-    }
-    args->fail(name, "shape " + shape + " with dense rows", got + "]");
-    return rows;
-  }
-  rows.data = tensor->data();
-  rows.dtype = tensor->dtype;
-  rows.stride_head = tensor->strides[0];
-  rows.stride_token = tensor->strides[1];
-  return rows;
+// Makes the first argument the cache of `store`; returns its number.
+Napi::Value attach_store(const Napi::CallbackInfo& info, std::shared_ptr<PoolState> pool,
+                         std::shared_ptr<Store> store) {
+  auto state = std::make_shared<StoreState>();
+  state->pool = std::move(pool);
+  state->store = std::move(store);
+  return Napi::Number::New(info.Env(), wrap_handle(info.Env(), info[0], std::move(state)));
 }
 
 Napi::Value create(const Napi::CallbackInfo& info) {
@@ -132,11 +48,7 @@ Napi::Value create(const Napi::CallbackInfo& info) {
     options.fail("rope", "RoPE parameters to rotate keys by", "none");
   }
   if (!args.ok()) return raise(info, &args);
-  auto state = std::make_shared<StoreState>();
-  state->pool = pool;
-  state->store = std::make_shared<Store>(config, pool->pool, std::move(rope));
-  wrap_handle(info.Env(), info[0], std::move(state));
-  return info.Env().Undefined();
+  return attach_store(info, pool, std::make_shared<Store>(config, pool->pool, std::move(rope)));
 }
 
 Napi::Value fork(const Napi::CallbackInfo& info) {
@@ -144,11 +56,7 @@ Napi::Value fork(const Napi::CallbackInfo& info) {
   const std::shared_ptr<StoreState> source = store_argument(&args, info[1]);
   if (source != nullptr) require_idle(&args, *source);
   if (!args.ok()) return raise(info, &args);
-  auto state = std::make_shared<StoreState>();
-  state->pool = source->pool;
-  state->store = source->store->fork();
-  wrap_handle(info.Env(), info[0], std::move(state));
-  return info.Env().Undefined();
+  return attach_store(info, source->pool, source->store->fork());
 }
 
 Napi::Value configure(const Napi::CallbackInfo& info) {
@@ -184,68 +92,6 @@ Napi::Value configure(const Napi::CallbackInfo& info) {
   state->store->set_record_queries(record);
   state->store->set_policies(insert, trim);
   return info.Env().Undefined();
-}
-
-Napi::Value append(const Napi::CallbackInfo& info) {
-  Arguments args(info.Env(), "append");
-  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
-  if (state != nullptr) require_idle(&args, *state);
-  if (!args.ok()) return raise(info, &args);
-  const int32_t layer = layer_argument(&args, *state, info[1]);
-  const int32_t tokens = count_argument(&args, info[4], "tokens");
-  const int32_t heads = state->store->config().kv_heads;
-  const RowView k = rows_argument(&args, *state, info[2], "k", heads, tokens);
-  const RowView v = rows_argument(&args, *state, info[3], "v", heads, tokens);
-  if (!args.ok()) return raise(info, &args);
-  OpRunner& runner = state->pool->device->runner();
-  return finish(info, *state, state->store->append(runner, layer, k, v, tokens));
-}
-
-Napi::Value attend(const Napi::CallbackInfo& info) {
-  Arguments args(info.Env(), "attend");
-  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
-  if (state != nullptr) require_idle(&args, *state);
-  if (!args.ok()) return raise(info, &args);
-  const StoreConfig& config = state->store->config();
-  const int32_t heads = config.kv_heads * config.group;
-  const int32_t layer = layer_argument(&args, *state, info[1]);
-  AttendRequest request;
-  request.queries = count_argument(&args, info[4], "queries");
-  request.q = rows_argument(&args, *state, info[2], "q", heads, request.queries);
-  request.out = rows_argument(&args, *state, info[3], "out", heads, request.queries);
-  if (args.ok() && request.out.dtype != request.q.dtype) {
-    args.fail("out", "the dtype of q", "another dtype");
-  }
-  double scale = 0;
-  if (napi_get_value_double(info.Env(), info[5], &scale) != napi_ok || !std::isfinite(scale)) {
-    args.fail("scale", "a finite number", args.describe(info[5]));
-  }
-  request.scale = static_cast<float>(scale);
-  if (args.ok() && info.Length() > 6 && !info[6].IsUndefined()) {
-    const ObjectReader scores = args.object(info[6], "scores");
-    const TensorState* sum = scores.tensor("sum", {.dtypes = dtype_bit(SKV_F32), .rank = 2});
-    request.score_mode = 1 + scores.choice("mode", {"query-head", "kv-head"});
-    if (args.ok()) {
-      const int64_t rows = request.score_mode == SKV_SCORE_QUERY_HEAD ? heads : config.kv_heads;
-      int32_t slots = 0;
-      for (int32_t h = 0; h < config.kv_heads; ++h) {
-        slots = std::max(slots, state->store->head(layer, h).slots());
-      }
-      scores.require_axis("sum", sum, 0, rows);
-      scores.require_axis_at_least("sum", sum, 1, slots);
-      if (args.ok() && sum->device != state->pool->device) {
-        args.fail(
-            error_status(SKV_WRONG_DEVICE, args.op(),
-                         "expected a Tensor on the cache's device for scores.sum, got one on %s",
-                         sum->device->kind().c_str()));
-      }
-      request.score_sum = static_cast<float*>(sum->data());
-      request.score_stride = sum->strides[0];
-    }
-  }
-  if (!args.ok()) return raise(info, &args);
-  OpRunner& runner = state->pool->device->runner();
-  return finish(info, *state, state->store->attend(runner, layer, request));
 }
 
 Napi::Value window_scores(const Napi::CallbackInfo& info) {
@@ -368,6 +214,7 @@ std::shared_ptr<StoreState> store_argument(Arguments* args, napi_value value) {
                             "expected a live cache for cache, got a disposed one"));
     return nullptr;
   }
+  if (state->steps_in_flight > 0) require_idle(args, *state);
   args->fail(state->pool->device->check_usable(args->op()));
   return args->ok() ? state : nullptr;
 }
@@ -403,12 +250,11 @@ void register_store(Napi::Env env, Napi::Object exports) {
   export_function<create>(env, exports, "storeCreate");
   export_function<fork>(env, exports, "storeFork");
   export_function<configure>(env, exports, "storeConfigure");
-  export_function<append>(env, exports, "storeAppend");
-  export_function<attend>(env, exports, "storeAttend");
   export_function<window_scores>(env, exports, "storeWindowScores");
   export_function<read_raw>(env, exports, "storeReadRaw");
   export_function<release_queries>(env, exports, "storeReleaseQueries");
   export_function<dispose>(env, exports, "storeDispose");
+  register_store_step(env, exports);
   register_store_stats(env, exports);
   register_export(env, exports);
 }

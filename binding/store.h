@@ -24,10 +24,11 @@ struct PoolState {
   ~PoolState();
 };
 
-struct StoreState {
+struct StoreState : std::enable_shared_from_this<StoreState> {
   std::shared_ptr<PoolState> pool;
   std::shared_ptr<Store> store;  // nullptr once disposed
   int32_t jobs_in_flight = 0;    // JavaScript thread only; a store with jobs refuses changes
+  int32_t steps_in_flight = 0;   // of those the ones that change the store; it cannot be read then
 };
 
 struct DraftState {
@@ -74,6 +75,7 @@ Napi::Object to_object(Napi::Env env, const ByteParts& parts);
 Napi::Object to_object(Napi::Env env, const HeadSegments& head);
 
 void register_store(Napi::Env env, Napi::Object exports);
+void register_store_step(Napi::Env env, Napi::Object exports);
 void register_store_stats(Napi::Env env, Napi::Object exports);
 void register_export(Napi::Env env, Napi::Object exports);
 void register_draft(Napi::Env env, Napi::Object exports);

@@ -7,10 +7,6 @@
 namespace spindlekv {
 namespace {
 
-Napi::Value raise(const Napi::CallbackInfo& info, Arguments* args) {
-  return Napi::Value(info.Env(), args->raise());
-}
-
 Napi::Value describe(const Napi::CallbackInfo& info) {
   Arguments args(info.Env(), "stats");
   const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);

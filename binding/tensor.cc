@@ -82,10 +82,12 @@ void* TensorState::data() const {
          static_cast<size_t>(offset) * dtype_bytes(dtype);
 }
 
-void attach_tensor(napi_env env, napi_value object, std::shared_ptr<TensorState> state) {
-  if (wrap_handle(env, object, std::move(state))) return;
+Napi::Value attach_tensor(napi_env env, napi_value object, std::shared_ptr<TensorState> state) {
+  const int32_t number = wrap_handle(env, object, std::move(state));
+  if (number != kNoHandle) return Napi::Number::New(env, number);
   throw_status(env, error_status(SKV_ARGUMENT, "Tensor",
                                  "expected a fresh object for tensor, got one in use"));
+  return {};
 }
 
 namespace {
@@ -232,7 +234,7 @@ napi_value data_of(napi_env env, int32_t dtype, bool raw, const std::vector<std:
 // ---- functions of the addon
 // ----------------------------------------------------------------------
 
-// (object, device, { dtype, shape }, data?): zeros, or a copy of data.
+// (object, device, { dtype, shape }, data?) => number: zeros, or a copy of data.
 Napi::Value create_tensor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments args(env, "Tensor");
@@ -262,11 +264,10 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
     throw_device_status(env, device.get(), status);
     return {};
   }
-  attach_tensor(env, info[0], std::move(state));
-  return env.Undefined();
+  return attach_tensor(env, info[0], std::move(state));
 }
 
-// (object, source, { offset, shape, strides }): shares the source's memory.
+// (object, source, { offset, shape, strides }) => number: shares the source's memory.
 Napi::Value view_tensor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::shared_ptr<TensorState> source = live_tensor(env, info[1], "view");
@@ -300,8 +301,7 @@ Napi::Value view_tensor(const Napi::CallbackInfo& info) {
   state->offset = source->offset + offset;
   state->device = source->device;
   state->storage = source->storage;
-  attach_tensor(env, info[0], std::move(state));
-  return env.Undefined();
+  return attach_tensor(env, info[0], std::move(state));
 }
 
 // (tensor): lets go of the memory, which views and queued jobs may still hold.

@@ -48,8 +48,8 @@ struct HandleTraits<TensorState> {
   static constexpr uint64_t kKind = 2;
 };
 
-// Makes `object` (an instance of lib/tensor.ts's Tensor) a tensor over `state`.
-void attach_tensor(napi_env env, napi_value object, std::shared_ptr<TensorState> state);
+// Makes `object` (an instance of lib/tensor.ts's Tensor) a tensor over `state`; returns its number.
+Napi::Value attach_tensor(napi_env env, napi_value object, std::shared_ptr<TensorState> state);
 
 void register_tensor(Napi::Env env, Napi::Object exports);
 

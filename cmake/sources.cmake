@@ -3,6 +3,7 @@
 
 # linked into every module
 set(SKV_CORE_SOURCES
+  core/append.cc
   core/check/append_kv.cc
   core/check/attend.cc
   core/check/build_codebook.cc
@@ -27,6 +28,7 @@ set(SKV_CORE_SOURCES
   core/rope_table.cc
   core/segment.cc
   core/snapshot.cc
+  core/step.cc
   core/store.cc
 )
 
@@ -110,6 +112,7 @@ set(SKV_SIMT_SOURCES
 set(SKV_BINDING_SOURCES
   binding/addon.cc
   binding/args.cc
+  binding/attend_by_numbers.cc
   binding/convert.cc
   binding/device.cc
   binding/draft.cc
@@ -135,6 +138,7 @@ set(SKV_BINDING_SOURCES
   binding/rope_options.cc
   binding/store.cc
   binding/store_stats.cc
+  binding/store_step.cc
   binding/tensor.cc
   binding/tensor_copy.cc
 )

@@ -5,62 +5,71 @@
 
 namespace spindlekv {
 
-Status Store::record(OpRunner& run, Layer& layer, const RowView& q, int32_t queries) {
-  if (config_.record_queries == 0 || queries == 0) return ok_status();
-  const int32_t heads = config_.kv_heads * config_.group;
-  const size_t row = dtype_bytes(q.dtype) * index(config_.head_dim);
-  QueryLog log = layer.queries;
-  if (log.is_paused && queries < 2) return ok_status();
-  log.is_paused = false;
-  const int32_t first_position = layer.next_position - queries;
-  const bool restart = log.capacity != config_.record_queries || log.dtype != q.dtype ||
-                       log.end_position != first_position;
-  const int32_t taken = std::min(queries, config_.record_queries);
-  if (restart) log = QueryLog{};
-  const int32_t kept = std::min(log.count, config_.record_queries - taken);
-  const int32_t capacity = 2 * config_.record_queries;
-  const bool shared = !log.rows || log.rows.use_count() > 2;  // the layer's and this copy's
-  const bool moves = shared || log.first + log.count + taken > capacity;
-  const std::shared_ptr<MemoryBlock> source = log.rows;
-  if (shared) {
+Status Store::plan_record(OpRunner& run, const Layer& layer, const RowView& q, int32_t queries,
+                          RecordPlan* plan) const {
+  *plan = RecordPlan{};
+  const QueryLog& old = layer.queries;
+  const int32_t window = config_.record_queries;
+  if (window == 0 || queries == 0 || (old.is_paused && queries < 2)) return ok_status();
+  const bool goes_on = old.capacity == window && old.dtype == q.dtype &&
+                       old.end_position == layer.next_position - queries;
+  const int32_t capacity = 2 * window;
+  plan->taken = std::min(queries, window);
+  plan->kept = goes_on ? std::min(old.count, window - plan->taken) : 0;
+  const bool needs_rows = !goes_on || !old.rows || old.rows.use_count() > 1;
+  plan->moves = needs_rows || old.first + old.count + plan->taken > capacity;
+  plan->source = old.rows;
+  plan->source_first = old.first + old.count - plan->kept;
+  QueryLog& log = plan->log;
+  log.rows = old.rows;
+  if (needs_rows) {
+    const size_t heads = index(config_.kv_heads) * index(config_.group);
+    const size_t row = dtype_bytes(q.dtype) * index(config_.head_dim);
     log.rows = std::make_shared<MemoryBlock>();
-    SKV_RETURN_IF_ERROR(run.allocate(index(heads) * index(capacity) * row, log.rows.get()));
+    SKV_RETURN_IF_ERROR(run.allocate(heads * index(capacity) * row, log.rows.get()));
   }
+  log.first = plan->moves ? 0 : plan->source_first;
+  log.count = plan->kept + plan->taken;
+  log.capacity = window;
+  log.dtype = q.dtype;
+  log.end_position = layer.next_position;
+  return ok_status();
+}
+
+Status Store::write_record(OpRunner& run, Layer& layer, const RowView& q, int32_t queries,
+                           RecordPlan* plan) const {
+  QueryLog& log = plan->log;
+  if (log.capacity == 0) return ok_status();
+  const int32_t heads = config_.kv_heads * config_.group;
+  const size_t element = dtype_bytes(q.dtype);
+  const size_t row = element * index(config_.head_dim);
   const auto rows_of = [&](const std::shared_ptr<MemoryBlock>& block, int32_t head,
                            int32_t at_row) {
     return static_cast<std::byte*>(block->data()) +
-           (index(head) * index(capacity) + index(at_row)) * row;
+           (index(head) * 2 * index(log.capacity) + index(at_row)) * row;
   };
-  const int32_t old_start = log.first + log.count - kept;
-  const int32_t new_start = moves ? 0 : old_start;
   for (int32_t h = 0; h < heads; ++h) {
-    if (moves && kept > 0) {
-      // Regions of one buffer do not overlap: kept <= capacity / 2 rows move from the upper half to
+    if (plan->moves && plan->kept > 0) {
+      // Regions of one buffer do not overlap: kept <= capacity rows move from the upper half to
       // row 0, unless they already start low, and then `moves` is false.
-      SKV_RETURN_IF_ERROR(run.copy(rows_of(log.rows, h, 0), rows_of(source, h, old_start),
-                                   index(kept) * row, SKV_COPY_ON_DEVICE));
+      SKV_RETURN_IF_ERROR(run.copy(rows_of(log.rows, h, 0),
+                                   rows_of(plan->source, h, plan->source_first),
+                                   index(plan->kept) * row, SKV_COPY_ON_DEVICE));
     }
     const std::byte* from =
         static_cast<const std::byte*>(q.data) +
-        static_cast<size_t>(h * q.stride_head + (queries - taken) * q.stride_token) *
-            dtype_bytes(q.dtype);
-    std::byte* to = rows_of(log.rows, h, new_start + kept);
+        static_cast<size_t>(h * q.stride_head + (queries - plan->taken) * q.stride_token) * element;
+    std::byte* to = rows_of(log.rows, h, log.first + plan->kept);
     if (q.stride_token == config_.head_dim) {
-      SKV_RETURN_IF_ERROR(run.copy(to, from, index(taken) * row, SKV_COPY_ON_DEVICE));
+      SKV_RETURN_IF_ERROR(run.copy(to, from, index(plan->taken) * row, SKV_COPY_ON_DEVICE));
       continue;
     }
-    for (int32_t t = 0; t < taken; ++t) {
-      SKV_RETURN_IF_ERROR(
-          run.copy(to + index(t) * row,
-                   from + static_cast<size_t>(t * q.stride_token) * dtype_bytes(q.dtype), row,
-                   SKV_COPY_ON_DEVICE));
+    for (int32_t t = 0; t < plan->taken; ++t) {
+      SKV_RETURN_IF_ERROR(run.copy(to + index(t) * row,
+                                   from + static_cast<size_t>(t * q.stride_token) * element, row,
+                                   SKV_COPY_ON_DEVICE));
     }
   }
-  log.first = new_start;
-  log.count = kept + taken;
-  log.capacity = config_.record_queries;
-  log.dtype = q.dtype;
-  log.end_position = layer.next_position;
   layer.queries = std::move(log);
   return ok_status();
 }
@@ -96,7 +105,7 @@ Status Store::window_scores(OpRunner& run, int32_t layer_index, int32_t window,
   params.n_runs = static_cast<int32_t>(layer.runs.size());
   params.runs = layer.runs.data();
   params.heads = layer.head_table.data();
-  SKV_RETURN_IF_ERROR(rope_for(run, layer, &params.rope));
+  SKV_RETURN_IF_ERROR(rope_for(run, layer.next_position, &params.rope));
   return run.window_scores(params);
 }
 

@@ -62,6 +62,7 @@ struct AttendRequest {
   float scale = 0.0f;
   float* score_sum = nullptr;
   int64_t score_stride = 0;
+  int64_t score_slots = 0;  // entries of a row
   int32_t score_mode = SKV_SCORE_NONE;
 };
 
@@ -83,6 +84,7 @@ struct TrimPolicy {
 };
 
 class Draft;
+class Step;
 
 class Store {
  public:
@@ -92,13 +94,10 @@ class Store {
   const StoreConfig& config() const { return config_; }
   PagePool& pool() const { return *pool_; }
 
-  // K, V: [kv_heads, tokens, D]. Trims before and inserts after, as the policies say.
-  Status append(OpRunner& run, int32_t layer, const RowView& k, const RowView& v, int32_t tokens);
-  // The queries are those of the last `queries` appended tokens.
-  Status attend(OpRunner& run, int32_t layer, const AttendRequest& request);
+  // Appending and attending: core/step.h.
+
   // Column statistics of the last `window` recorded queries; `params` brings norm and outputs.
   Status window_scores(OpRunner& run, int32_t layer, int32_t window, SkvWindowScoresParams params);
-  Status trim(OpRunner& run, int32_t layer, const TrimPolicy& policy);
   // Moves the first `count` raw slots behind each head's codebook into it.
   Status insert(OpRunner& run, int32_t layer, int32_t count, const InsertPolicy& policy);
   // Contiguous copies of a head's raw slots behind its encoded ones: k, v [slots, D], keys before
@@ -125,6 +124,7 @@ class Store {
 
  private:
   friend class Draft;
+  friend class Step;
 
   // The last rows of the queries, oldest first, starting at row `first` of a buffer of 2 *
   // record_queries rows.
@@ -138,27 +138,68 @@ class Store {
     bool is_paused = false;    // released; single tokens are not recorded
   };
 
+  // How the rows of an attend get into the log, decided and allocated before it runs.
+  struct RecordPlan {
+    QueryLog log;  // as it will be; capacity 0: nothing is recorded
+    std::shared_ptr<MemoryBlock> source;
+    int32_t source_first = 0;
+    int32_t kept = 0;
+    int32_t taken = 0;
+    bool moves = false;
+  };
+
+  // What an append has done to a head.
+  struct Growth {
+    size_t segments = 0;  // before it
+    int32_t tail_slots = 0;
+    Segment tail;  // with an extent: the shared tail that was exchanged for a copy
+  };
+
+  // What the parts of an append have changed of a layer, to take it back when a later one fails.
+  struct Undo {
+    int32_t next_position = 0;
+    std::vector<Growth> growths;              // one per head, or none
+    std::vector<HeadSegments> before_trim;    // set only where it changed something
+    std::vector<HeadSegments> before_insert;  // likewise
+  };
+
   struct Layer {
     std::vector<HeadSegments> heads;
     int32_t next_position = 0;
     QueryLog queries;
+    // The tables that ops read. Appends keep them up to date as long as pages have room.
     bool tables_stale = true;
     std::vector<SkvRun> runs;
     std::vector<SkvHead> head_table;
+    int32_t step_item = -1;  // index of the item of a running step that has this layer
+    Undo undo;               // of that item
   };
 
   static size_t index(int32_t value) { return static_cast<size_t>(value); }
   Layer& layer_at(int32_t layer) { return layers_[index(layer)]; }
   size_t row_bytes() const { return dtype_bytes(config_.dtype) * index(config_.head_dim); }
-  Status append_rows(OpRunner& run, Layer& layer, const RowView& k, const RowView& v,
-                     int32_t tokens, int32_t own_references);
-  Status append_with_policies(OpRunner& run, int32_t layer, const RowView& k, const RowView& v,
-                              int32_t tokens);
+  // The parts of an append, in order; after a failure of any, undo_append takes all of them back.
+  // start trims and makes room for the rows, whose copies it adds to `items`; the caller runs them;
+  // finish inserts. settle_append forgets how to go back.
+  Status start_append(OpRunner& run, Layer& layer, const RowView& k, const RowView& v,
+                      int32_t tokens, std::vector<SkvAppendItem>* items);
+  Status grow(OpRunner& run, Layer& layer, const RowView& k, const RowView& v, int32_t tokens,
+              std::vector<SkvAppendItem>* items);
+  Status finish_append(OpRunner& run, int32_t layer);
+  void undo_append(Layer& layer);
+  void settle_append(Layer& layer);
+  Status check_append(const Layer& layer, const RowView& k, const RowView& v, int32_t tokens) const;
+  // Everything of an attend but its run.
+  Status plan_attend(OpRunner& run, Layer& layer, const AttendRequest& request,
+                     SkvAttendParams* params);
   void refresh_tables(Layer& layer) const;
-  Status rope_for(OpRunner& run, const Layer& layer, SkvRope* rope) const;
+  Status rope_for(OpRunner& run, int64_t positions, SkvRope* rope);
   Status new_segment(const SegmentShape& shape, Segment* segment) const;
   Status copy_segment(OpRunner& run, const Segment& source, Segment* copy) const;
-  Status record(OpRunner& run, Layer& layer, const RowView& q, int32_t queries);
+  Status plan_record(OpRunner& run, const Layer& layer, const RowView& q, int32_t queries,
+                     RecordPlan* plan) const;
+  Status write_record(OpRunner& run, Layer& layer, const RowView& q, int32_t queries,
+                      RecordPlan* plan) const;
   Status trimmed(OpRunner& run, const HeadSegments& head, const TrimPolicy& policy,
                  HeadSegments* result) const;
   Status check_layer(const char* op, int32_t layer) const;
@@ -166,6 +207,7 @@ class Store {
   StoreConfig config_;
   std::shared_ptr<PagePool> pool_;
   std::shared_ptr<SharedRopeTable> rope_;
+  SkvRope rope_view_{};  // of rope_, as far as it was asked for; tables never go before it does
   InsertPolicy insert_;
   TrimPolicy trim_;
   std::vector<Layer> layers_;

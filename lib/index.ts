@@ -7,14 +7,23 @@ export { largestRemainder } from "./budget/largest-remainder.js";
 export { type PyramidOptions, pyramid } from "./budget/pyramid.js";
 export { type SpindlePyramidOptions, spindlePyramid } from "./budget/spindle-pyramid.js";
 export { uniform } from "./budget/uniform.js";
+// In front of the op of that name, which it includes.
+export {
+  attendBatch,
+  attendBatchAsync,
+  type LayerBatchParams,
+  type LayerItem,
+} from "./cache/attend-batch.js";
 export type { CompressOptions, CompressReport } from "./cache/compress.js";
 export {
   type CacheRope,
   type ForkOptions,
   KVCache,
   type KVCacheOptions,
+  type StepParams,
 } from "./cache/kv-cache.js";
 export { type AttendOptions, LayerCache } from "./cache/layer-cache.js";
+export type { Rows, ScoreSums } from "./cache/step.js";
 export type {
   AttentionScore,
   BudgetPart,

@@ -51,6 +51,8 @@ type OpFunctions = { readonly [Op in OpNames]: (params: object) => void } & {
 /** The addon's functions; binding/ defines them. Handles are the instances of lib's classes themselves. */
 export interface NativeAddon extends OpFunctions {
   initialize(options: { directory: string; createError: typeof createNativeError }): void;
+  /** The plain cases of `attend`; whether this is one. */
+  attendByNumbers(numbers: Float64Array, count: number): boolean;
   openDevice(
     device: object,
     options: { kind: string; ordinal: number; threads: number },
@@ -66,12 +68,12 @@ export interface NativeAddon extends OpFunctions {
     device: object,
     options: { dtype: string; shape: readonly number[] },
     data?: TensorData,
-  ): void;
+  ): number;
   viewTensor(
     view: object,
     source: object,
     options: { offset: number; shape: readonly number[]; strides: readonly number[] },
-  ): void;
+  ): number;
   disposeTensor(tensor: object): void;
   readTensor(tensor: object, raw: boolean): Promise<TensorData>;
   readTensorNow(tensor: object, raw: boolean): TensorData;

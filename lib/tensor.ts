@@ -95,6 +95,8 @@ export class Tensor<T extends DType = DType> {
   /** Elements between neighbours on each axis. */
   readonly strides: readonly number[];
   #isDisposed = false;
+  /** What native code knows the tensor by. */
+  readonly #handle: number;
 
   private constructor(device: Device, dtype: T, shape: readonly number[], source: Source) {
     this.device = device;
@@ -102,7 +104,7 @@ export class Tensor<T extends DType = DType> {
     this.shape = shape;
     if (source.kind === "view") {
       this.strides = source.strides;
-      native().viewTensor(this, source.of, {
+      this.#handle = native().viewTensor(this, source.of, {
         offset: source.offset,
         shape,
         strides: source.strides,
@@ -110,7 +112,7 @@ export class Tensor<T extends DType = DType> {
       return;
     }
     this.strides = Object.freeze(denseStrides(shape));
-    native().createTensor(this, device, { dtype, shape }, source.data);
+    this.#handle = native().createTensor(this, device, { dtype, shape }, source.data);
     watchForLeak(this, "Tensor");
   }
 
@@ -150,6 +152,17 @@ export class Tensor<T extends DType = DType> {
     const sizes = checkSizes("Tensor.from", "shape", shape);
     const typed = toTyped("Tensor.from", dtype, data);
     return new Tensor(device, dtype, sizes, { kind: "new", data: typed });
+  }
+
+  /**
+   * The number that native code knows a tensor by; -1 for anything else.
+   *
+   * @internal
+   */
+  static handleOf(value: unknown): number {
+    return typeof value === "object" && value !== null && #handle in value
+      ? (value as Tensor).#handle
+      : -1;
   }
 
   /** Bytes of the elements, without gaps between strided rows. */

@@ -11,6 +11,9 @@ namespace spindlekv {
 SKV_OPS(SKV_DECLARE_REGISTER)
 #undef SKV_DECLARE_REGISTER
 
+// The short way of attend.
+void register_attend_by_numbers(Napi::Env env, Napi::Object exports);
+
 inline void register_ops(Napi::Env env, Napi::Object exports) {
 #define SKV_REGISTER(name, Stem) register_##name(env, exports);
   SKV_OPS(SKV_REGISTER)

@@ -1,5 +1,6 @@
 import type { Device } from "../device.js";
 import { argumentError, SpindleKVError, spindleError } from "../errors.js";
+import type { AsyncOptions } from "../jobs.js";
 import { full } from "../methods/full.js";
 import { type CompressOptions, type CompressReport, compressCache } from "./compress.js";
 import { LayerCache } from "./layer-cache.js";
@@ -7,6 +8,14 @@ import { type Method, needsPreRopeKeys } from "./method.js";
 import { type StorePolicies, storeAddon } from "./native-store.js";
 import { PagePool } from "./page-pool.js";
 import { SimilarityMemo } from "./similarity-memo.js";
+import {
+  type Rows,
+  runStep,
+  runStepAsync,
+  type ScoreSums,
+  type StepInput,
+  tokensOf,
+} from "./step.js";
 import { type CacheStats, sumParts } from "./stats.js";
 
 /** RoPE of a model whose keys and queries come before rotation. */
@@ -55,6 +64,22 @@ export interface ForkOptions {
   readonly preRopeKeys?: boolean;
 }
 
+/** Parameters of {@link KVCache.step}: rows as `append` and `attend` take them, with the layers in front. */
+export interface StepParams {
+  /** Keys `[layers, kvHeads, tokens, headDim]`, before RoPE if the cache has `rope`. */
+  readonly k: Rows;
+  /** Values, alike. */
+  readonly v: Rows;
+  /** Queries `[layers, queryHeads, tokens, headDim]`, before RoPE if the cache has `rope`. */
+  readonly q: Rows;
+  /** Result, shape of q; a Tensor has the dtype of q. */
+  readonly out: Rows;
+  /** Number of tokens. Default: axis 2 of a Tensor, or the length of the array. */
+  readonly tokens?: number | undefined;
+  /** `sum` is f32 `[layers, rows, slots]`, or more slots: with room for the tokens that are appended. */
+  readonly scores?: ScoreSums | undefined;
+}
+
 /**
  * The KV cache of one sequence: `append` and `attend` per layer inside the runtime's forward pass, `compress`
  * by the method when the prompt is in.
@@ -90,6 +115,8 @@ export class KVCache {
   readonly pool: PagePool;
   readonly layers: readonly LayerCache[];
   readonly scale: number;
+  /** @internal What native code knows the cache by. */
+  readonly handle: number;
   /** @internal */
   similarity = new SimilarityMemo();
   #isCompressing = false;
@@ -118,7 +145,7 @@ export class KVCache {
     this.scale = options.scale ?? 1 / Math.sqrt(headDim);
     this.pool = source?.pool ?? options.pool ?? new PagePool(device);
     if (source !== undefined) {
-      storeAddon().storeFork(this, source);
+      this.handle = storeAddon().storeFork(this, source);
       this.#ownPool = source.#ownPool;
     } else {
       this.#ownPool = options.pool === undefined ? { owners: 0 } : undefined;
@@ -129,7 +156,7 @@ export class KVCache {
           "KVCache: expected a pool on the cache's device for pool, got one on another",
         );
       }
-      storeAddon().storeCreate(this, this.pool, {
+      this.handle = storeAddon().storeCreate(this, this.pool, {
         layers: options.layers,
         kvHeads,
         group: queryHeads / kvHeads,
@@ -204,6 +231,45 @@ export class KVCache {
         .storeDescribe(this, layer.index)
         .heads.some((head) => head.hasRotatedKeys),
     );
+  }
+
+  /**
+   * Appends to and attends over all layers in one native call, for runtimes that have every layer's inputs at hand:
+   * the same as `append` and `attend` of one layer after the other, but all layers change or none.
+   *
+   * @returns nothing when the result is there or enqueued; a promise when a CUDA result is read into a Float32Array
+   * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT on a wrong shape, ERR_SPINDLEKV_OUT_OF_MEMORY,
+   *   ERR_SPINDLEKV_BUSY while the cache is compressed or in an asynchronous step; the cache is then as before
+   * @example
+   * ```ts
+   * cache.step({ k, v, q, out }); // [layers, kvHeads or queryHeads, tokens, headDim]
+   * ```
+   */
+  step(params: StepParams): void | Promise<void> {
+    return runStep("step", [this.#stepInput(params)], false);
+  }
+
+  /**
+   * {@link step} off the event loop; resolves when the device is done. Argument errors reject. Until then every other
+   * call on the cache fails with ERR_SPINDLEKV_BUSY.
+   *
+   * @throws {SpindleKVError} as {@link step}, and ERR_SPINDLEKV_ABORTED when `options.signal` aborted it: the cache is
+   *   then as before, and what `out` holds means nothing
+   */
+  async stepAsync(params: StepParams, options?: AsyncOptions): Promise<void> {
+    await runStepAsync("step", [this.#stepInput(params)], false, options);
+  }
+
+  #stepInput(params: StepParams): StepInput {
+    this.assertIdle("step");
+    if (typeof params !== "object" || params === null) {
+      throw argumentError("step", "an object", "params", params);
+    }
+    const { k, v, q, out, scores } = params;
+    const { layers, queryHeads, headDim } = this.options;
+    const tokens = params.tokens ?? tokensOf(q, 2, layers * queryHeads * headDim);
+    this.forgetSimilarity();
+    return { cache: this, layer: -1, tokens, k, v, q, out, scores };
   }
 
   /**

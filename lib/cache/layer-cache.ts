@@ -1,6 +1,15 @@
 import { Tensor } from "../tensor.js";
 import type { KVCache } from "./kv-cache.js";
 import { storeAddon } from "./native-store.js";
+import {
+  modeNumber,
+  type Rows,
+  readsHostMemory,
+  rowsArgument,
+  type ScoreSums,
+  Staging,
+  tokensOf,
+} from "./step.js";
 
 /** Options of {@link LayerCache.attend}. */
 export interface AttendOptions {
@@ -8,8 +17,10 @@ export interface AttendOptions {
    * Adds every slot's attention probability, summed over the queries, to `sum` [rows, slots] f32, where a row is a
    * query head or (summed over the group) a KV head.
    */
-  readonly scores?: { readonly sum: Tensor; readonly mode: "query-head" | "kv-head" };
+  readonly scores?: ScoreSums;
 }
+
+const kNoOptions: AttendOptions = {};
 
 /** One layer of a {@link KVCache}. */
 export class LayerCache {
@@ -39,15 +50,21 @@ export class LayerCache {
    * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT on a wrong shape, ERR_SPINDLEKV_OUT_OF_MEMORY,
    *   ERR_SPINDLEKV_BUSY while the cache is compressed; the cache is then as before
    */
-  append(k: Tensor | Float32Array, v: Tensor | Float32Array, tokens?: number): void {
+  append(k: Rows, v: Rows, tokens?: number): void {
     const { cache } = this;
     cache.assertIdle("append");
     const { kvHeads, headDim } = cache.options;
-    const count = tokens ?? tokensOf(k, kvHeads, headDim);
+    const count = tokens ?? tokensOf(k, 1, kvHeads * headDim);
     cache.forgetSimilarity();
-    using keys = this.#onDevice(k, kvHeads, count);
-    using values = this.#onDevice(v, kvHeads, count);
-    storeAddon().storeAppend(cache, this.index, keys.rows, values.rows, count);
+    const addon = storeAddon();
+    if (readsHostMemory(cache.device)) {
+      addon.storeAppend(cache.handle, this.index, rowsArgument(k), rowsArgument(v), count);
+      return;
+    }
+    using staging = new Staging();
+    const onDevice = (name: string, rows: Rows) =>
+      rowsArgument(staging.input("append", name, cache.device, [kvHeads, count, headDim], rows));
+    addon.storeAppend(cache.handle, this.index, onDevice("k", k), onDevice("v", v), count);
   }
 
   /**
@@ -60,66 +77,45 @@ export class LayerCache {
    * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT on a wrong shape, ERR_SPINDLEKV_BUSY while the cache is compressed
    */
   attend(
-    q: Tensor | Float32Array,
-    out: Tensor | Float32Array,
+    q: Rows,
+    out: Rows,
     tokens?: number,
-    options: AttendOptions = {},
+    options: AttendOptions = kNoOptions,
   ): void | Promise<void> {
     const { cache } = this;
     cache.assertIdle("attend");
     const { queryHeads, headDim } = cache.options;
-    const count = tokens ?? tokensOf(q, queryHeads, headDim);
-    const addon = storeAddon();
-    if (out instanceof Float32Array && !readsHostMemory(cache)) {
-      return this.#attendIntoHost(q, out, count, options);
+    const count = tokens ?? tokensOf(q, 1, queryHeads * headDim);
+    if (readsHostMemory(cache.device) || (q instanceof Tensor && out instanceof Tensor)) {
+      this.#attend(q, out, count, options);
+      return undefined;
     }
-    using queries = this.#onDevice(q, queryHeads, count);
-    addon.storeAttend(cache, this.index, queries.rows, out, count, cache.scale, options.scores);
+    const staging = new Staging();
+    try {
+      const shape = [queryHeads, count, headDim];
+      const queries = staging.input("attend", "q", cache.device, shape, q);
+      const result = staging.output("attend", "out", cache.device, shape, out);
+      this.#attend(queries, result, count, options);
+    } catch (error) {
+      staging[Symbol.dispose]();
+      throw error;
+    }
+    if (staging.hasResults) return staging.finish().finally(() => staging[Symbol.dispose]());
+    staging[Symbol.dispose]();
+    return undefined;
   }
 
-  async #attendIntoHost(
-    q: Tensor | Float32Array,
-    out: Float32Array,
-    tokens: number,
-    options: AttendOptions,
-  ): Promise<void> {
+  #attend(q: Rows, out: Rows, tokens: number, { scores }: AttendOptions): void {
     const { cache } = this;
-    const { queryHeads, headDim } = cache.options;
-    using queries = this.#onDevice(q, queryHeads, tokens);
-    using result = Tensor.zeros(cache.device, "f32", [queryHeads, tokens, headDim]);
     storeAddon().storeAttend(
-      cache,
+      cache.handle,
       this.index,
-      queries.rows,
-      result,
+      rowsArgument(q),
+      rowsArgument(out),
       tokens,
       cache.scale,
-      options.scores,
+      scores === undefined ? -1 : Tensor.handleOf(scores.sum),
+      modeNumber("attend", scores),
     );
-    out.set((await result.read()) as Float32Array);
   }
-
-  /** Host rows as the device can read them; a copy lives until it is disposed. */
-  #onDevice(rows: Tensor | Float32Array, heads: number, tokens: number): DeviceRows {
-    if (rows instanceof Tensor || readsHostMemory(this.cache)) {
-      return { rows, [Symbol.dispose]: () => undefined };
-    }
-    const shape = [heads, tokens, this.cache.options.headDim];
-    const copy = Tensor.from(this.cache.device, "f32", shape, rows);
-    return { rows: copy, [Symbol.dispose]: () => copy.dispose() };
-  }
-}
-
-interface DeviceRows extends Disposable {
-  readonly rows: Tensor | Float32Array;
-}
-
-function readsHostMemory(cache: KVCache): boolean {
-  return cache.device.kind !== "cuda";
-}
-
-function tokensOf(rows: Tensor | Float32Array, heads: number, headDim: number): number {
-  if (rows instanceof Tensor) return rows.shape[1] ?? 0;
-  if (!(rows instanceof Float32Array)) return 0; // what is wrong with it is said natively
-  return Math.floor(rows.length / (heads * headDim));
 }

@@ -84,25 +84,36 @@ export interface PlannedShape {
   readonly rawSlots: number;
 }
 
-type Rows = Tensor | Float32Array;
+/** The number of a Tensor, or a Float32Array, or what is wrong instead. */
+type Rows = unknown;
 
 export interface StoreAddon {
   poolCreate(pool: object, device: Device, options: { pageBytes: number; slabBytes: number }): void;
   poolStats(pool: object): PoolStats;
   poolDispose(pool: object): void;
-  storeCreate(store: object, pool: object, options: StoreOptions): void;
-  storeFork(store: object, source: object): void;
+  /** The number that the functions below take; so does storeFork. */
+  storeCreate(store: object, pool: object, options: StoreOptions): number;
+  storeFork(store: object, source: object): number;
   storeConfigure(store: object, policies: StorePolicies): void;
-  storeAppend(store: object, layer: number, k: Rows, v: Rows, tokens: number): void;
+  storeAppend(store: number, layer: number, k: Rows, v: Rows, tokens: number): void;
   storeAttend(
-    store: object,
+    store: number,
     layer: number,
     q: Rows,
     out: Rows,
     queries: number,
     scale: number,
-    scores?: { sum: Tensor; mode: "query-head" | "kv-head" },
+    sum: number,
+    mode: number,
   ): void;
+  /** `fields`: `count` items of kItemFields numbers, or with count -1 one for all layers of its cache. */
+  storeStep(fields: Float64Array, count: number, arrays: readonly unknown[]): void;
+  storeStepAsync(
+    fields: Float64Array,
+    count: number,
+    arrays: readonly unknown[],
+    token: CancelToken | undefined,
+  ): Promise<void>;
   storeWindowScores(
     store: object,
     options: {

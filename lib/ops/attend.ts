@@ -1,6 +1,7 @@
 /** attend: attention over stored slots. */
 import { type AsyncOptions, runJob } from "../jobs.js";
 import { native } from "../native.js";
+import { attendByNumbers } from "./attend-by-numbers.js";
 import type { Tensor } from "../tensor.js";
 import type { Rope, Run } from "./types.js";
 /** Parameters of {@link attend}. Hq = KV heads * group. */
@@ -44,7 +45,7 @@ export interface AttendParams {
  * ```
  */
 export function attend(params: AttendParams): void {
-  native().attend(params);
+  if (!attendByNumbers(params)) native().attend(params);
 }
 
 /**
