@@ -247,7 +247,7 @@ describeOp("attendBatch over layers", (backend, device) => {
     const bad: [string, object, object][] = [
       ["no item", null as never, { param: `items[${last}]` }],
       ["no layer", { ...good[last], layer: 0 }, at("layer")],
-      ["a short q", { ...good[last], q: ones(3, 16) }, at("q")],
+      ["a short q", { ...good[last], q: ones(3, 16), tokens: 1 }, at("q")],
       ["no out", { ...good[last], out: undefined }, at("out")],
       ["k without v", { ...good[last], v: undefined }, at("v")],
       ["a short v", { ...good[last], v: ones(1, 16) }, at("v")],
