@@ -16,7 +16,8 @@ export const errorCodes = {
   ERR_SPINDLEKV_OUT_OF_MEMORY:
     "Memory for the call could not be had; the message says how much was asked.",
   ERR_SPINDLEKV_ABORTED: "The call was stopped by its AbortSignal; nothing changed.",
-  ERR_SPINDLEKV_BUSY: "The cache is being compressed or in an asynchronous step; await that call first.",
+  ERR_SPINDLEKV_BUSY:
+    "The cache is being compressed or in an asynchronous step; await that call first.",
   ERR_SPINDLEKV_NON_FINITE:
     "Keys, values or queries hold NaN or infinity where the method ranks by them.",
   ERR_SPINDLEKV_WRONG_DEVICE: "A handle belongs to another device or environment than the call.",
