@@ -100,6 +100,7 @@ describe("append and attend refuse", () => {
   const rows = (heads: number, count = tokens) => new Float32Array(heads * count * 8);
   const bad: [string, "append" | "attend", unknown[], object][] = [
     ["no keys", "append", [undefined, rows(2)], { param: "k" }],
+    ["a number for keys", "append", [0, rows(2), tokens], { param: "k" }],
     ["keys that are no rows", "append", [[1, 2], rows(2), 1], { param: "k" }],
     ["keys of another length", "append", [rows(2, 3), rows(2), tokens], { param: "k" }],
     ["values of another length", "append", [rows(2), rows(2, 3), tokens], { param: "v" }],

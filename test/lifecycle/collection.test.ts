@@ -37,6 +37,26 @@ describe("collected handles", () => {
     expect(device.allocations()).toEqual(before);
   });
 
+  it("give their number back, and not before", async () => {
+    using device = await openDevice("cpu");
+    const before = device.allocations().count;
+    const live = Array.from({ length: 5 }, () => Tensor.zeros(device, "u8", [1]));
+    const numbers = new Set(live.map((tensor) => Tensor.handleOf(tensor)));
+    expect(numbers.size).toBe(5);
+    const gone = (() => {
+      const tensors = Array.from({ length: 5 }, () => Tensor.zeros(device, "u8", [1]));
+      return new Set(tensors.map((tensor) => Tensor.handleOf(tensor)));
+    })();
+    await collectUntil(() => device.allocations().count === before + 5);
+    const later = Array.from({ length: 10 }, () => Tensor.zeros(device, "u8", [1]));
+    const again = later.map((tensor) => Tensor.handleOf(tensor));
+    expect(again.some((number) => gone.has(number))).toBe(true);
+    expect(again.some((number) => numbers.has(number))).toBe(false);
+    expect(Tensor.handleOf(Object.create(Tensor.prototype))).toBe(-1);
+    expect(Tensor.handleOf(again[0])).toBe(-1);
+    for (const tensor of [...live, ...later]) tensor.dispose();
+  });
+
   it("count as memory for the collector, which so runs before there are too many", async () => {
     // 800 MB pass through; the JavaScript objects alone are far too small to start a collection.
     const result = await runChild(
