@@ -76,7 +76,8 @@ class StepReader {
   const std::vector<std::shared_ptr<StoreState>>& stores() const { return stores_; }
   // Pages of the caches may have come or gone.
   void report_pools() const {
-    for (PoolState* pool : pools_) pool->report();
+    if (pool_ != nullptr) pool_->report();
+    for (PoolState* pool : other_pools_) pool->report();
   }
 
   Arguments args;
@@ -92,7 +93,8 @@ class StepReader {
   bool keeps_alive_;
   DeviceState* device_ = nullptr;
   std::vector<std::shared_ptr<StoreState>> stores_;
-  std::vector<PoolState*> pools_;
+  PoolState* pool_ = nullptr;  // of the first cache: mostly the only one
+  std::vector<PoolState*> other_pools_;
 };
 
 StoreState* StepReader::store(double number, int32_t item) {
@@ -120,7 +122,8 @@ StoreState* StepReader::store(double number, int32_t item) {
   }
   require_idle(&args, *state);
   if (!args.ok()) return nullptr;
-  if (pools_.empty() || pools_.back() != state->pool.get()) pools_.push_back(state->pool.get());
+  if (pool_ == nullptr) pool_ = state->pool.get();
+  if (pool_ != state->pool.get()) other_pools_.push_back(state->pool.get());
   if (keeps_alive_ && std::none_of(stores_.begin(), stores_.end(),
                                    [&](const auto& other) { return other.get() == state; })) {
     stores_.push_back(state->shared_from_this());
