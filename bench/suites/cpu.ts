@@ -4,6 +4,7 @@ import { Machine } from "../harness/machine.ts";
 import { type CaseResult, describeEnvironment } from "../harness/result.ts";
 import { Workbench } from "../harness/workbench.ts";
 import { codebookJob } from "./cpu/codebook.ts";
+import { callOverheadJob } from "./cpu/call-overhead.ts";
 import { decodeJobs } from "./cpu/decode.ts";
 import { torchJobs } from "./cpu/decode-torch.ts";
 import type { CpuJob } from "./cpu/job.ts";
@@ -21,6 +22,7 @@ const jobs: readonly CpuJob[] = [
   codebookJob,
   kmeansJob,
   sharedPrefixJob,
+  callOverheadJob,
   scalingContextJob,
   scalingKeptJob,
 ];
