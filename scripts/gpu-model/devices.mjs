@@ -1,6 +1,16 @@
 // What a device can do, for the model. Bandwidth is that of a copy, not of the data sheet.
 
-/** `flops` of the floors: dense f16 with f32 sums, as sustained by large products. */
+/** What an SM holds at once (CUDA programming guide, compute capabilities). */
+export const architectures = {
+  sm_80: { warps: 64, blocks: 32, registers: 65536, sharedBytes: 164 * 1024 },
+  sm_86: { warps: 48, blocks: 16, registers: 65536, sharedBytes: 100 * 1024 },
+  sm_89: { warps: 48, blocks: 24, registers: 65536, sharedBytes: 100 * 1024 },
+  sm_90a: { warps: 64, blocks: 32, registers: 65536, sharedBytes: 228 * 1024 },
+  sm_100: { warps: 64, blocks: 32, registers: 65536, sharedBytes: 228 * 1024 },
+  sm_120: { warps: 48, blocks: 24, registers: 65536, sharedBytes: 100 * 1024 },
+};
+
+/** `tensorFlops`: of the floors: dense f16 with f32 sums, as sustained by large products. */
 export const devices = {
   h100: {
     name: "H100 SXM",
@@ -10,10 +20,6 @@ export const devices = {
     copyBytesPerSecond: 3.0e12,
     l2BytesPerSecond: 5.5e12,
     tensorFlops: 798e12,
-    warpsPerSm: 64,
-    blocksPerSm: 32,
-    registersPerSm: 65536,
-    sharedBytesPerSm: 228 * 1024,
   },
   h200: {
     name: "H200",
@@ -23,10 +29,6 @@ export const devices = {
     copyBytesPerSecond: 4.3e12,
     l2BytesPerSecond: 5.5e12,
     tensorFlops: 798e12,
-    warpsPerSm: 64,
-    blocksPerSm: 32,
-    registersPerSm: 65536,
-    sharedBytesPerSm: 228 * 1024,
   },
 };
 

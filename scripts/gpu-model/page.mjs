@@ -21,15 +21,32 @@ a launch, 2 us a copy of tables, and 0.3 us a load that the next waits for.
 
 How far to trust it: memory and tensor limits are lower bounds of the time, so a missed goal is a firm statement and a met one is not. Left
 out are bank conflicts, stalls on dependent instructions and barriers, contention of atomics, clocks under load, and anything two limits
-cost each other; kernels of this kind come in between 1.1 and 2 times such a count.`;
+cost each other. Where code branches, all ways count unless the data says which are not taken.
+
+Window scores and assignments are canonical: products added one after the other by FFMA, so that every backend takes the same decisions. The
+goals' floors are those of tensor cores, ${(device.tensorFlops / (device.sms * 256 * device.clockGHz * 1e9)).toFixed(0)} times the rate of FFMA: these goals are out of reach of any such kernel.`;
 
 const noted = (problems) =>
   problems.length === 0
     ? "Every loop of these kernels is accounted for."
     : `Loops that the data does not know count once:\n\n${problems.map((text) => `- ${text}`).join("\n")}`;
 
-/** The page. `predicted`: for each row its ops and the value that the goal asks about. */
-export function modelPage(device, predicted, problems) {
+/** Registers, shared memory and warps on an SM, by architecture. */
+function occupancyTable(resources) {
+  const names = resources[0].uses.map(({ architecture }) => architecture);
+  const lines = resources.map(({ name, threads, uses }) => [
+    `\`${name}\``,
+    `${(uses[0].sharedBytes / 1024).toFixed(1)} KiB`,
+    ...uses.map(({ registers, blocks }) => `${registers}, ${(blocks * threads) / 32}`),
+  ]);
+  return table(["kernel", "shared", ...names], lines);
+}
+
+/**
+ * The page. `predicted`: for each row its ops and the value that the goal asks about; `resources`: what each kernel
+ * uses on each architecture.
+ */
+export function modelPage(device, predicted, resources, problems) {
   const rowLines = predicted.map(({ row, ops, value }) => [
     row.name,
     time(ops.own.seconds),
@@ -96,5 +113,8 @@ export function modelPage(device, predicted, problems) {
       kernelLines,
     ),
     noted(problems),
+    "## Occupancy",
+    "Registers of a thread, and warps that an SM holds at once.",
+    occupancyTable(resources),
   ].join("\n\n")}\n`;
 }

@@ -1,6 +1,7 @@
 // From counts to a time: the largest of what each unit of the device needs, plus what a launch costs.
 import { countKernel } from "./count.mjs";
 import {
+  architectures,
   kCopySeconds,
   kDependentLoadSeconds,
   kLaunchSeconds,
@@ -8,17 +9,18 @@ import {
   units,
 } from "./devices.mjs";
 
-/** Blocks of a launch that fit on one SM at once. */
-export function occupancy(device, { registers }, { threads, sharedBytes }) {
+/** Blocks of a launch that fit on one SM of an architecture at once. */
+export function occupancy(architecture, { registers }, { threads, sharedBytes }) {
+  const sm = architectures[architecture];
   const warps = Math.ceil(threads / 32);
   // Registers are given to warps in pieces of 256, shared memory in pieces of 128 bytes and 1 KiB a block.
   const warpRegisters = Math.ceil((registers * 32) / 256) * 256;
   const shared = Math.ceil(sharedBytes / 128) * 128 + 1024;
   return Math.min(
-    device.blocksPerSm,
-    Math.floor(device.warpsPerSm / warps),
-    Math.floor(device.registersPerSm / (warpRegisters * warps)),
-    Math.floor(device.sharedBytesPerSm / shared),
+    sm.blocks,
+    Math.floor(sm.warps / warps),
+    Math.floor(sm.registers / (warpRegisters * warps)),
+    Math.floor(sm.sharedBytes / shared),
   );
 }
 
@@ -45,7 +47,7 @@ export function predictLaunch(device, kernel, model, shape) {
   const launch = model.launch(shape);
   const { counts, problems } = countKernel(kernel, model, shape);
   const sharedBytes = kernel.sharedBytes + (launch.dynamicBytes ?? 0);
-  const resident = occupancy(device, kernel, { threads: launch.threads, sharedBytes });
+  const resident = occupancy(kernel.architecture, kernel, { threads: launch.threads, sharedBytes });
   const warps = (launch.blocks * launch.threads) / 32;
   const cyclesPerSecond = device.clockGHz * 1e9 * device.sms;
   const limits = {

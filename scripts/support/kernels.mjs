@@ -73,7 +73,9 @@ export function kernelsOf(cubin, log) {
       const symbol = name.slice(".text.".length);
       const found = resources.get(symbols.indexOf(symbol)) ?? { registers: 0, stackBytes: 0 };
       const entry = log.indexOf(`'${symbol}'`);
-      const shared = /(\d+) bytes smem/.exec(entry < 0 ? "" : log.slice(entry).split("'for", 1)[0]);
+      const shared = /(\d+) bytes smem/.exec(
+        entry < 0 ? "" : log.slice(entry).split("Compiling entry", 1)[0],
+      );
       const spills = [
         ...log.matchAll(/Function properties for (\S+)\n.*?(\d+) bytes spill stores/g),
       ]
