@@ -19,12 +19,14 @@ longest of: bytes over the copy bandwidth; bytes over that of L2; issue slots (4
 shared memory and tensor core cycles; bytes under way over latency. Short last rounds of blocks lengthen the cycles. To this come 2.5 us
 a launch, 2 us a copy of tables, and 0.3 us a load that the next waits for.
 
-How far to trust it: memory and tensor limits are lower bounds of the time, so a missed goal is a firm statement and a met one is not. Left
-out are bank conflicts, stalls on dependent instructions and barriers, contention of atomics, clocks under load, and anything two limits
-cost each other. Where code branches, all ways count unless the data says which are not taken.
+How far to trust it: bytes, float and tensor core cycles are lower bounds, so a goal missed by them is missed. Issue slots are an upper bound
+where code branches: all ways count unless the data says which are not taken. Left out are bank conflicts, stalls on dependent
+instructions and barriers, contention of atomics, clocks under load, and anything two limits cost each other, so a goal that is
+"within" may still be missed.
 
-Window scores and assignments are canonical: products added one after the other by FFMA, so that every backend takes the same decisions. The
-goals' floors are those of tensor cores, ${(device.tensorFlops / (device.sms * 256 * device.clockGHz * 1e9)).toFixed(0)} times the rate of FFMA: these goals are out of reach of any such kernel.`;
+Window scores and assignments are canonical: products added one after the other by FFMA, so that every backend takes the same decisions.
+The goals' floors are those of tensor cores, ${(device.tensorFlops / (device.sms * 256 * device.clockGHz * 1e9)).toFixed(0)} times the rate of FFMA: out of reach of kernels that form every product so. An assignment could be
+screened on tensor cores and only near winners formed again; a sum of probabilities needs all of its products.`;
 
 const noted = (problems) =>
   problems.length === 0
