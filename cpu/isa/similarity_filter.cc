@@ -100,18 +100,8 @@ void pack_pairs(const int16_t* const* rows, int32_t count, int32_t head_dim, int
   }
 }
 
-// How a tile adds the products of int16 pairs.
-struct TwoSteps {
-  static IntVec run(IntVec acc, IntVec a, IntVec b) { return add_products(acc, a, b); }
-};
-#if defined(__AVX512F__)
-struct OneStep {
-  static IntVec run(IntVec acc, IntVec a, IntVec b) { return add_products_vnni(acc, a, b); }
-};
-#endif
-
 // acc[r][v] += row r . lanes of the panel
-template <class AddProducts, int kRows>
+template <int kRows>
 inline void accumulate(const int16_t* rows, int32_t head_dim, const int32_t* panel,
                        IntVec (&acc)[kRows][kTileVectors]) {
   const int32_t pairs = head_dim / 2;
@@ -122,12 +112,12 @@ inline void accumulate(const int16_t* rows, int32_t head_dim, const int32_t* pan
     }
     for (int r = 0; r < kRows; ++r) {
       const IntVec both = splat_int(pair_at(rows + static_cast<int64_t>(r) * head_dim, p));
-      for (int v = 0; v < kTileVectors; ++v) acc[r][v] = AddProducts::run(acc[r][v], both, lane[v]);
+      for (int v = 0; v < kTileVectors; ++v) acc[r][v] = add_products(acc[r][v], both, lane[v]);
     }
   }
 }
 
-template <class AddProducts, int kRows>
+template <int kRows>
 inline void bits_of_rows(const int16_t* rows, int32_t head_dim, const int32_t* panel,
                          const int32_t* start, const int32_t* margin, const int32_t* low,
                          const int32_t* high, uint64_t* maybe, uint64_t* sure) {
@@ -137,7 +127,7 @@ inline void bits_of_rows(const int16_t* rows, int32_t head_dim, const int32_t* p
     for (int r = 0; r < kRows; ++r) {
       for (int v = 0; v < kTileVectors; ++v) acc[r][v] = splat_int(start[r]);
     }
-    accumulate<AddProducts>(rows, head_dim, panel + base, acc);
+    accumulate(rows, head_dim, panel + base, acc);
     for (int r = 0; r < kRows; ++r) {
       uint64_t found = 0;
       for (int v = 0; v < kTileVectors; ++v) {
@@ -154,27 +144,25 @@ inline void bits_of_rows(const int16_t* rows, int32_t head_dim, const int32_t* p
   }
 }
 
-template <class AddProducts>
 void filter_bits(const int16_t* rows, int32_t count, int32_t head_dim, const int32_t* panel,
                  const int32_t* start, const int32_t* margin, const int32_t* low,
                  const int32_t* high, uint64_t* maybe, uint64_t* sure) {
   int32_t r = 0;
   for (; r + kTileRows <= count; r += kTileRows) {
-    bits_of_rows<AddProducts, kTileRows>(rows + static_cast<int64_t>(r) * head_dim, head_dim, panel,
-                                         start + r, margin + r, low, high, maybe + r, sure + r);
+    bits_of_rows<kTileRows>(rows + static_cast<int64_t>(r) * head_dim, head_dim, panel, start + r,
+                            margin + r, low, high, maybe + r, sure + r);
   }
   for (; r < count; ++r) {
-    bits_of_rows<AddProducts, 1>(rows + static_cast<int64_t>(r) * head_dim, head_dim, panel,
-                                 start + r, margin + r, low, high, maybe + r, sure + r);
+    bits_of_rows<1>(rows + static_cast<int64_t>(r) * head_dim, head_dim, panel, start + r,
+                    margin + r, low, high, maybe + r, sure + r);
   }
 }
 
-template <class AddProducts, int kRows>
+template <int kRows>
 inline void rank_rows(const int16_t* rows, int32_t first, int32_t head_dim, const int32_t* panel,
                       int32_t mask, int base, int32_t (*keys)[kPanelRows]) {
   IntVec acc[kRows][kTileVectors] = {};
-  accumulate<AddProducts>(rows + static_cast<int64_t>(first) * head_dim, head_dim, panel + base,
-                          acc);
+  accumulate(rows + static_cast<int64_t>(first) * head_dim, head_dim, panel + base, acc);
   for (int v = 0; v < kTileVectors; ++v) {
     const int at = base + v * kWidth;
     IntVec ranks[kRanks];
@@ -192,7 +180,6 @@ inline void rank_rows(const int16_t* rows, int32_t first, int32_t head_dim, cons
   }
 }
 
-template <class AddProducts>
 void filter_largest(const int16_t* rows, int32_t count, int32_t head_dim, const int32_t* panel,
                     int32_t mask, int32_t (*keys)[kPanelRows]) {
   for (int k = 0; k < kRanks; ++k) {
@@ -201,29 +188,30 @@ void filter_largest(const int16_t* rows, int32_t count, int32_t head_dim, const 
   for (int base = 0; base < kPanelRows; base += kTileLanes) {
     int32_t r = 0;
     for (; r + kTileRows <= count; r += kTileRows) {
-      rank_rows<AddProducts, kTileRows>(rows, r, head_dim, panel, mask, base, keys);
+      rank_rows<kTileRows>(rows, r, head_dim, panel, mask, base, keys);
     }
     for (; r < count; ++r) {
-      rank_rows<AddProducts, 1>(rows, r, head_dim, panel, mask, base, keys);
+      rank_rows<1>(rows, r, head_dim, panel, mask, base, keys);
     }
   }
 }
 
-template <class AddProducts>
-constexpr FilterKernels kernels_with() {
-  return {.pays = true,
-          .rough_square = rough_square,
-          .quantise_row = quantise_row,
-          .pack_pairs = pack_pairs,
-          .filter_bits = filter_bits<AddProducts>,
-          .filter_largest = filter_largest<AddProducts>};
-}
+constexpr FilterKernels kKernels = {.pays = true,
+                                    .rough_square = rough_square,
+                                    .quantise_row = quantise_row,
+                                    .pack_pairs = pack_pairs,
+                                    .filter_bits = filter_bits,
+                                    .filter_largest = filter_largest};
 
 }  // namespace
 
-extern const FilterKernels filter_kernels = kernels_with<TwoSteps>();
 #if defined(__AVX512F__)
-extern const FilterKernels filter_kernels_vnni = kernels_with<OneStep>();
+// Without VNNI two instructions add 32 products, as many as two of f32 fma: the filter would save
+// nothing.
+extern const FilterKernels filter_kernels = {};
+extern const FilterKernels filter_kernels_vnni = kKernels;
+#else
+extern const FilterKernels filter_kernels = kKernels;
 #endif
 
 #else

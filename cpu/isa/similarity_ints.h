@@ -27,13 +27,9 @@ static inline IntVec merge_bits(IntVec mask, IntVec high, IntVec low) {
 }
 // Bit i: a[i] > b[i].
 static inline uint64_t above(IntVec a, IntVec b) { return _mm512_cmpgt_epi32_mask(a.v, b.v); }
-// acc[i] + a[i].low * b[i].low + a[i].high * b[i].high
+// acc[i] + a[i].low * b[i].low + a[i].high * b[i].high, by AVX512-VNNI. As assembly, so that this
+// source need not be compiled once more for processors that have it.
 static inline IntVec add_products(IntVec acc, IntVec a, IntVec b) {
-  return {_mm512_add_epi32(acc.v, _mm512_madd_epi16(a.v, b.v))};
-}
-// The same in one instruction, for processors with AVX512-VNNI. As assembly, so that this source
-// need not be compiled once more for them.
-static inline IntVec add_products_vnni(IntVec acc, IntVec a, IntVec b) {
   asm("vpdpwssd %2, %1, %0" : "+v"(acc.v) : "v"(a.v), "v"(b.v));
   return acc;
 }
@@ -66,6 +62,7 @@ static inline uint64_t above(IntVec a, IntVec b) {
   return static_cast<uint32_t>(
       _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(a.v, b.v))));
 }
+// acc[i] + a[i].low * b[i].low + a[i].high * b[i].high
 static inline IntVec add_products(IntVec acc, IntVec a, IntVec b) {
   return {_mm256_add_epi32(acc.v, _mm256_madd_epi16(a.v, b.v))};
 }
