@@ -54,6 +54,7 @@ set(SKV_CPU_SOURCES
   cpu/reduce_by_label.cc
   cpu/reduce_group.cc
   cpu/rope.cc
+  cpu/select_cut.cc
   cpu/select_topk.cc
   cpu/similarity_search.cc
   cpu/slot_tile.cc
@@ -67,6 +68,8 @@ set(SKV_CPU_ISA_SOURCES
   cpu/isa/attend_merge.cc
   cpu/isa/attend_stream.cc
   cpu/isa/row_kernels.cc
+  cpu/isa/score_rows.cc
+  cpu/isa/select_rows.cc
   cpu/isa/similarity.cc
   cpu/isa/similarity_bits.cc
   cpu/isa/similarity_filter.cc

@@ -3,8 +3,9 @@
 //   dst[dst_slot + i] = src[indices[i] - index_base] for K, V (or references, magnitudes),
 //   positions, mask and beta
 //
-// Memory-bound: reads and writes each kept byte once. Neighbouring slots that are both kept are
-// moved by one copy; tiles of slots are the tasks, so that one long run still fills all threads.
+// Memory-bound: reads and writes each kept byte once. Which row comes next is beyond any hardware
+// prefetcher, so rows are asked for a few slots ahead; results larger than the caches go past them.
+// Tiles of slots are the tasks, so that one long run still fills all threads.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include "cpu/carve.h"
 #include "cpu/convert.h"
 #include "cpu/entries.h"
+#include "cpu/stream.h"
 
 namespace spindlekv::cpu {
 namespace {
@@ -27,35 +29,45 @@ struct Tile {
   int64_t source(int64_t i) const { return item.indices[i] - item.index_base; }
 };
 
+// Bytes asked for ahead of their use; a core has about that much on its way from memory at best.
+constexpr int64_t kAheadBytes = 4096;
+
+struct Rows {
+  const void* src;
+  void* dst;
+  int64_t bytes;  // of a row
+  bool streams;
+};
+
 // Rows of kBytes bytes: a fixed size makes the copy of one row a few vector moves.
-template <size_t kBytes>
-void move_rows(const Tile& tile, size_t bytes, const void* src, void* dst) {
-  const size_t row_bytes = kBytes != 0 ? kBytes : bytes;
-  const char* const from = static_cast<const char*>(src);
-  char* const to = static_cast<char*>(dst) + static_cast<size_t>(tile.item.dst_slot) * row_bytes;
-  for (int64_t i = tile.begin; i < tile.end;) {
-    const int64_t source = tile.source(i);
-    int64_t length = 1;
-    while (i + length < tile.end && tile.source(i + length) == source + length) ++length;
-    const char* const in = from + static_cast<size_t>(source) * row_bytes;
-    char* const out = to + static_cast<size_t>(i) * row_bytes;
-    if (length == 1) {
-      std::memcpy(out, in, row_bytes);
+template <int64_t kBytes>
+void move_rows(const Tile& tile, const Rows& rows) {
+  const int64_t row_bytes = kBytes != 0 ? kBytes : rows.bytes;
+  const int64_t ahead = std::max<int64_t>(2, kAheadBytes / row_bytes);
+  const char* const from = static_cast<const char*>(rows.src);
+  char* const to = static_cast<char*>(rows.dst) + tile.item.dst_slot * row_bytes;
+  for (int64_t i = tile.begin; i < std::min(tile.begin + ahead, tile.end); ++i) {
+    prefetch_row(from + tile.source(i) * row_bytes, row_bytes);
+  }
+  for (int64_t i = tile.begin; i < tile.end; ++i) {
+    if (i + ahead < tile.end) prefetch_row(from + tile.source(i + ahead) * row_bytes, row_bytes);
+    const char* const in = from + tile.source(i) * row_bytes;
+    if (rows.streams) {
+      stream_copy(to + i * row_bytes, in, row_bytes);
     } else {
-      std::memcpy(out, in, row_bytes * static_cast<size_t>(length));
+      std::memcpy(to + i * row_bytes, in, static_cast<size_t>(row_bytes));
     }
-    i += length;
   }
 }
 
-void move_kv(const Tile& tile, size_t row_bytes, const void* src, void* dst) {
-  switch (row_bytes) {
+void move_kv(const Tile& tile, const Rows& rows) {
+  switch (rows.bytes) {
     case 128:
-      return move_rows<128>(tile, row_bytes, src, dst);
+      return move_rows<128>(tile, rows);
     case 256:
-      return move_rows<256>(tile, row_bytes, src, dst);
+      return move_rows<256>(tile, rows);
     default:
-      return move_rows<0>(tile, row_bytes, src, dst);
+      return move_rows<0>(tile, rows);
   }
 }
 
@@ -96,14 +108,15 @@ void move_beta(const Tile& tile) {
   }
 }
 
-void move_tile(const SkvCompactParams& params, const Tile& tile) {
+void move_tile(const SkvCompactParams& params, const Tile& tile, bool streams) {
   const SkvRun& src = tile.item.src;
   const SkvRun& dst = tile.item.dst;
   const size_t element_bytes = dtype_bytes(params.dtype);
   if (src.codec == SKV_CODEC_RAW) {
-    const size_t row_bytes = element_bytes * static_cast<size_t>(params.head_dim);
-    move_kv(tile, row_bytes, src.k, dst.k);
-    move_kv(tile, row_bytes, src.v, dst.v);
+    const int64_t row_bytes = static_cast<int64_t>(element_bytes) * params.head_dim;
+    move_kv(tile, {src.k, dst.k, row_bytes, streams && can_stream(dst.k, row_bytes)});
+    move_kv(tile, {src.v, dst.v, row_bytes, streams && can_stream(dst.v, row_bytes)});
+    if (streams) finish_stream();
   } else {
     const size_t ref_bytes = static_cast<size_t>(src.ref_bytes);
     move_sized(tile, ref_bytes, src.k_ref, dst.k_ref);
@@ -124,17 +137,21 @@ Status compact(SkvDevice& device, const SkvExec& exec, const SkvCompactParams& p
   // first_tile[i]: the task that begins item i.
   int64_t* const first_tile = Carver(exec.workspace).take<int64_t>(params.n_items);
   int64_t tiles = 0;
+  int64_t slots = 0;
   for (int32_t i = 0; i < params.n_items; ++i) {
     first_tile[i] = tiles;
     tiles += tiles_of(params.items[i]);
+    slots += params.items[i].count;
   }
+  const int64_t slot_bytes = 2 * static_cast<int64_t>(dtype_bytes(params.dtype)) * params.head_dim;
+  const bool streams = slots * slot_bytes > kStreamBytes;
   device.pool.parallel_for(tiles, [&](int64_t task, int) {
     // The last item that begins at or before the task; empty items begin where the next one does.
     const int64_t* const after = std::upper_bound(first_tile, first_tile + params.n_items, task);
     const int64_t index = after - first_tile - 1;
     const SkvCompactItem& item = params.items[index];
     const int64_t begin = (task - first_tile[index]) * kTileSlots;
-    move_tile(params, {item, begin, std::min<int64_t>(item.count, begin + kTileSlots)});
+    move_tile(params, {item, begin, std::min<int64_t>(item.count, begin + kTileSlots)}, streams);
   });
   return ok_status();
 }

@@ -9,12 +9,14 @@
 namespace spindlekv::cpu {
 
 struct RowKernels {
-  // To floats, and back with one rounding; dtype is f32, f16 or bf16.
+  // To floats; dtype is f32, f16 or bf16.
   void (*load)(int32_t dtype, const void* in, float* out, int head_dim);
-  void (*store)(int32_t dtype, const float* in, void* out, int head_dim);
-  // Turns the leading n_rot elements by the table's row `distance`, the other way if is_back
-  // (canonical).
-  void (*rotate)(float* row, const SkvRope& rope, int64_t distance, bool is_back);
+  // From one dtype to another, with one rounding.
+  void (*convert)(int32_t from, const void* in, int32_t to, void* out, int head_dim);
+  // The same, with the leading n_rot elements turned by the table's row `distance`, the other way
+  // if is_back (canonical). in may equal out if the dtypes are one.
+  void (*turn)(int32_t from, const void* in, int32_t to, void* out, int head_dim,
+               const SkvRope& rope, int64_t distance, bool is_back);
   // L2 norm (canonical).
   float (*norm)(const float* row, int head_dim);
 };

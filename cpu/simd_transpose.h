@@ -1,4 +1,4 @@
-// out[j][i] = in[i][j] for an 8 x 8 block of floats, whose rows are `in_stride` floats apart or lie
+// out[j][i] = in[i][j] for blocks of 8 x 8 or 16 x 16 floats, whose rows are `in_stride` floats apart or lie
 // anywhere, `at` floats behind in[i]; strides in floats.
 #pragma once
 
@@ -45,6 +45,55 @@ static inline void transpose_8x8(const float* in, int64_t in_stride, float* out,
   const float* rows[8];
   for (int i = 0; i < 8; ++i) rows[i] = in + i * in_stride;
   transpose_8x8(rows, 0, out, out_stride);
+}
+
+#if defined(__AVX512F__)
+// 16 x 16. Four rows are put together by masked loads, which cost no shuffle.
+static inline void transpose_16x16(const float* in, int64_t in_stride, float* out,
+                                   int64_t out_stride) {
+  for (int j = 0; j < 16; j += 4) {
+    __m512 row[4];  // of rows i, i + 4, i + 8, i + 12 the columns j .. j + 3
+    for (int i = 0; i < 4; ++i) {
+      const float* const at = in + i * in_stride + j;
+      __m512 four = _mm512_castps128_ps512(_mm_loadu_ps(at));
+      four = _mm512_mask_broadcast_f32x4(four, 0x00f0, _mm_loadu_ps(at + 4 * in_stride));
+      four = _mm512_mask_broadcast_f32x4(four, 0x0f00, _mm_loadu_ps(at + 8 * in_stride));
+      row[i] = _mm512_mask_broadcast_f32x4(four, 0xf000, _mm_loadu_ps(at + 12 * in_stride));
+    }
+    const __m512d low_01 = _mm512_castps_pd(_mm512_unpacklo_ps(row[0], row[1]));
+    const __m512d high_01 = _mm512_castps_pd(_mm512_unpackhi_ps(row[0], row[1]));
+    const __m512d low_23 = _mm512_castps_pd(_mm512_unpacklo_ps(row[2], row[3]));
+    const __m512d high_23 = _mm512_castps_pd(_mm512_unpackhi_ps(row[2], row[3]));
+    float* const to = out + j * out_stride;
+    _mm512_storeu_pd(to, _mm512_unpacklo_pd(low_01, low_23));
+    _mm512_storeu_pd(to + out_stride, _mm512_unpackhi_pd(low_01, low_23));
+    _mm512_storeu_pd(to + 2 * out_stride, _mm512_unpacklo_pd(high_01, high_23));
+    _mm512_storeu_pd(to + 3 * out_stride, _mm512_unpackhi_pd(high_01, high_23));
+  }
+}
+#endif
+
+// kRows rows of `columns` floats; both multiples of 8.
+template <int kRows>
+static inline void transpose_rows(const float* in, int64_t in_stride, int columns, float* out,
+                                  int64_t out_stride) {
+  int d = 0;
+#if defined(__AVX512F__)
+  if constexpr (kRows % 16 == 0) {
+    for (; d + 16 <= columns; d += 16) {
+      for (int i = 0; i < kRows; i += 16) {
+        transpose_16x16(in + i * in_stride + d, in_stride, out + int64_t{d} * out_stride + i,
+                        out_stride);
+      }
+    }
+  }
+#endif
+  for (; d < columns; d += 8) {
+    for (int i = 0; i < kRows; i += 8) {
+      transpose_8x8(in + i * in_stride + d, in_stride, out + int64_t{d} * out_stride + i,
+                    out_stride);
+    }
+  }
 }
 
 }  // namespace spindlekv::cpu::SKV_ISA

@@ -2,7 +2,7 @@
 //   1  logits of every tile of 64 slots, its maximum and sum of exponentials per row
 //   2  those merged over the tiles of a row, ascending
 //   3  column sums of p = exp(logit - M) / L, queries ascending
-// The logits of a chunk are kept between the sweeps; chunks are sized so that they fit kLogitBytes.
+// The logits of a chunk are kept between the sweeps, in the caches where they fit.
 // The running column sums of later chunks live in the outputs. Canonical: see core/canonical.h.
 #include <algorithm>
 
@@ -16,20 +16,26 @@ namespace spindlekv::cpu {
 namespace {
 
 constexpr int kChunkQueries = 64;
+// Most that the logits of a KV head's chunk may take; more queries at a time read the keys less
+// often.
 constexpr int64_t kLogitBytes = int64_t{64} << 20;
+// KV heads go together while their logits fit into the caches of the threads that work on them.
+constexpr int64_t kLogitBytesPerLane = int64_t{4} << 20;
+constexpr int kTaskTiles = 4;  // so that keys can be asked for ahead
 
 struct Plan {
-  int tiles;     // of the longest head
-  int queries;   // per chunk
-  int kv_heads;  // at a time
-  int rows, all_rows;
+  int tiles;           // of the longest head
+  int queries;         // per chunk
+  int kv_heads;        // at a time
+  int rows, all_rows;  // all_rows: padded for the products
+  int statistics;      // rows, padded for the merge
 };
 
 struct Workspace {
   float* scratch;    // [lanes, scratch_floats]
   float* queries;    // [kv_heads, all_rows, dim]
   float* logits;     // [kv_heads, tiles, all_rows, 64]
-  float* block_max;  // [kv_heads, tiles, rows]
+  float* block_max;  // [kv_heads, tiles, statistics]
   float* block_sum;
   RowSoftmax* softmax;  // [kv_heads, rows]
   float* entropy;       // [kv_heads, tiles, group]
@@ -38,7 +44,7 @@ struct Workspace {
   int64_t scratch_floats;
 };
 
-Plan make_plan(const SkvWindowScoresParams& params) {
+Plan make_plan(const SkvWindowScoresParams& params, int lanes) {
   int slots = 0;
   for (int h = 0; h < params.kv_heads; ++h) slots = std::max(slots, params.heads[h].slots);
   Plan plan;
@@ -49,7 +55,10 @@ Plan make_plan(const SkvWindowScoresParams& params) {
       std::clamp<int64_t>(most_rows / params.group, 1, std::min(kChunkQueries, params.queries)));
   plan.rows = plan.queries * params.group;
   plan.all_rows = padded_rows(plan.rows);
-  plan.kv_heads = static_cast<int>(std::clamp<int64_t>(most_rows / plan.rows, 1, params.kv_heads));
+  plan.statistics = (plan.rows + kMergeRows - 1) / kMergeRows * kMergeRows;
+  const int64_t cached = std::min(kLogitBytes, kLogitBytesPerLane * lanes);
+  plan.kv_heads =
+      static_cast<int>(std::clamp<int64_t>(cached / (row_bytes * plan.rows), 1, params.kv_heads));
   return plan;
 }
 
@@ -62,8 +71,8 @@ size_t carve(const SkvWindowScoresParams& params, const Plan& plan, int lanes, v
   workspace->queries =
       carver.take<float>(int64_t{plan.kv_heads} * plan.all_rows * padded_dim(params.head_dim));
   workspace->logits = carver.take<float>(blocks * plan.all_rows * kTileSlots);
-  workspace->block_max = carver.take<float>(blocks * plan.rows);
-  workspace->block_sum = carver.take<float>(blocks * plan.rows);
+  workspace->block_max = carver.take<float>(blocks * plan.statistics);
+  workspace->block_sum = carver.take<float>(blocks * plan.statistics);
   workspace->softmax = carver.take<RowSoftmax>(int64_t{plan.kv_heads} * plan.rows);
   workspace->entropy = carver.take<float>(blocks * params.group);
   workspace->entropy_sum = carver.take<double>(int64_t{params.kv_heads} * params.group);
@@ -88,14 +97,18 @@ class Chunk {
         queries_(std::min(plan.queries, params.queries - first_query)) {}
 
   void run() {
-    pool_.parallel_for(heads_, [&](int64_t head, int) { kernels_.queries(task_for(head, 0, 0)); });
-    pool_.parallel_for(int64_t{heads_} * plan_.tiles, [&](int64_t block, int lane) {
-      const int64_t head = block / plan_.tiles;
-      const int tile = static_cast<int>(block % plan_.tiles);
+    for (int head = 0; head < heads_; ++head) kernels_.queries(task_for(head, 0, 0));
+    const int64_t pieces = (plan_.tiles + kTaskTiles - 1) / kTaskTiles;
+    pool_.parallel_for(heads_ * pieces, [&](int64_t index, int lane) {
+      const int64_t head = index / pieces;
+      const int tile = static_cast<int>(index % pieces) * kTaskTiles;
       if (tile < tiles(head) && !is_cancelled(exec_)) kernels_.logits(task_for(head, tile, lane));
     });
     if (is_cancelled(exec_)) return;
-    pool_.parallel_for(heads_, [&](int64_t head, int) { merge(head); });
+    const int parts = plan_.statistics / kMergeRows;
+    pool_.parallel_for(int64_t{heads_} * parts, [&](int64_t index, int) {
+      merge(index / parts, static_cast<int>(index % parts) * kMergeRows);
+    });
     pool_.parallel_for(int64_t{heads_} * plan_.tiles, [&](int64_t block, int) {
       const int64_t head = block / plan_.tiles;
       const int tile = static_cast<int>(block % plan_.tiles);
@@ -117,27 +130,36 @@ class Chunk {
     task.kv_head = first_head_ + static_cast<int>(head);
     task.source = slot_source(params_, task.kv_head);
     task.tile = tile;
+    task.n_tiles = std::min(kTaskTiles, tiles(head) - tile);
     task.first_query = first_query_;
     task.n_queries = queries_;
     task.padded_rows = padded_rows(rows());
+    task.logits_stride = int64_t{plan_.all_rows} * kTileSlots;
+    task.statistics_stride = plan_.statistics;
     task.queries = workspace_.queries + head * plan_.all_rows * padded_dim(params_.head_dim);
     task.logits = workspace_.logits + at * plan_.all_rows * kTileSlots;
-    task.block_max = workspace_.block_max + at * plan_.rows;
-    task.block_sum = workspace_.block_sum + at * plan_.rows;
+    task.block_max = workspace_.block_max + at * plan_.statistics;
+    task.block_sum = workspace_.block_sum + at * plan_.statistics;
     task.nonfinite = workspace_.nonfinite + at;
     task.scratch = workspace_.scratch + lane * workspace_.scratch_floats;
     return task;
   }
 
-  void merge(int64_t head) const {
-    RowSoftmax* const softmax = workspace_.softmax + head * plan_.rows;
-    const int64_t first = block(head, 0) * plan_.rows;
-    for (int r = 0; r < rows(); ++r) {
-      kernels_.merge(workspace_.block_max + first + r, workspace_.block_sum + first + r,
-                     tiles(head), plan_.rows, softmax + r);
-      if (params_.lse == nullptr) continue;
+  // kMergeRows rows, or what is left of them.
+  void merge(int64_t head, int first_row) const {
+    const int end = std::min(rows(), first_row + kMergeRows);
+    const int64_t first = block(head, 0) * plan_.statistics + first_row;
+    MergeRows task;
+    task.block_max = workspace_.block_max + first;
+    task.block_sum = workspace_.block_sum + first;
+    task.blocks = tiles(head);
+    task.rows = end - first_row;
+    task.stride = plan_.statistics;
+    task.softmax = workspace_.softmax + head * plan_.rows + first_row;
+    kernels_.merge(task);
+    for (int r = first_row; params_.lse != nullptr && r < end; ++r) {
       const int64_t row = query_head(head, r / queries_) * params_.queries;
-      params_.lse[row + first_query_ + r % queries_] = softmax[r].lse;
+      params_.lse[row + first_query_ + r % queries_] = task.softmax[r - first_row].lse;
     }
   }
 
@@ -204,13 +226,14 @@ class Chunk {
 
 size_t window_scores_workspace(SkvDevice& device, const SkvWindowScoresParams& params) {
   Workspace workspace;
-  return carve(params, make_plan(params), device.pool.lanes(), nullptr, &workspace);
+  const int lanes = device.pool.lanes();
+  return carve(params, make_plan(params, lanes), lanes, nullptr, &workspace);
 }
 
 Status window_scores(SkvDevice& device, const SkvExec& exec, const SkvWindowScoresParams& params) {
   SKV_RETURN_IF_ERROR(check_key_positions("window_scores", params.runs, params.n_runs, params.rope,
                                           params.reindex != 0));
-  const Plan plan = make_plan(params);
+  const Plan plan = make_plan(params, device.pool.lanes());
   Workspace workspace;
   carve(params, plan, device.pool.lanes(), exec.workspace, &workspace);
   const int64_t query_heads = int64_t{params.kv_heads} * params.group;

@@ -19,19 +19,31 @@ struct RowSoftmax {
   float lse;  // -inf if the row sees nothing
 };
 
-// The logits of all rows and one tile.
+// The logits of all rows and some tiles of a KV head. Arrays are those of the first tile.
 struct WindowTask {
   const SkvWindowScoresParams* params;
   SlotSource source;
-  int kv_head, tile;
+  int kv_head, tile, n_tiles;
   int first_query, n_queries;
   int padded_rows;
-  float* queries;      // [padded_rows, padded_dim]
-  float* logits;       // [padded_rows, 64] out
-  float* block_max;    // [rows] out
-  float* block_sum;    // [rows] out
-  int32_t* nonfinite;  // [1] out
-  float* scratch;      // window_scratch_floats
+  int64_t logits_stride, statistics_stride;  // from tile to tile
+  float* queries;                            // [padded_rows, padded_dim]
+  float* logits;                             // [n_tiles, padded_rows, 64] out
+  float* block_max;                          // [n_tiles, rows] out
+  float* block_sum;                          // [n_tiles, rows] out
+  int32_t* nonfinite;                        // [n_tiles] out
+  float* scratch;                            // window_scratch_floats
+};
+
+// The softmax of rows whose blocks are known. Rows come in vectors, so both arrays have room for a
+// multiple of kMergeRows in each block.
+inline constexpr int kMergeRows = 16;
+struct MergeRows {
+  const float* block_max;  // [blocks, stride]
+  const float* block_sum;
+  int blocks, rows;
+  int64_t stride;
+  RowSoftmax* softmax;  // [rows] out
 };
 
 // The column sums of the rows of one query head over one tile.
@@ -50,14 +62,15 @@ struct ColumnTask {
 struct WindowKernels {
   void (*queries)(const WindowTask& task);
   void (*logits)(const WindowTask& task);
-  // stride: from block to block.
-  void (*merge)(const float* block_max, const float* block_sum, int blocks, int64_t stride,
-                RowSoftmax* out);
+  void (*merge)(const MergeRows& task);
   void (*columns)(const ColumnTask& task);
 };
 
+// Key rows that are transposed at once.
+inline constexpr int kWindowStagingRows = 16;
+
 static inline int64_t window_scratch_floats(int head_dim) {
-  return int64_t{kTileSlots} * head_dim + 8 * padded_dim(head_dim);
+  return int64_t{kTileSlots} * head_dim + kWindowStagingRows * padded_dim(head_dim);
 }
 
 SKV_DECLARE_ISA_TABLE(WindowKernels, window_kernels)

@@ -12,14 +12,14 @@ namespace spindlekv::cpu::SKV_ISA {
 inline constexpr int kRowBlock = 6;
 inline constexpr int kColumnVecs = kWidth == 16 ? 4 : 2;
 
-// One block of 6 rows and kVecs vectors. start: NULL for 0, else per-row factors of what `out`
+// One block of kRows rows and kVecs vectors. start: NULL for 0, else per-row factors of what `out`
 // holds.
-template <bool kFused, int kVecs>
+template <bool kFused, int kVecs, int kRows = kRowBlock>
 static inline void multiply_block(const float* a, int64_t a_stride, const float* b,
                                   int64_t b_stride, int depth, const float* start, float* out,
                                   int64_t out_stride) {
-  Vec acc[kRowBlock][kVecs];
-  for (int r = 0; r < kRowBlock; ++r) {
+  Vec acc[kRows][kVecs];
+  for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVecs; ++v) {
       acc[r][v] =
           start == nullptr ? zero() : mul(load(out + r * out_stride + v * kWidth), splat(start[r]));
@@ -28,14 +28,16 @@ static inline void multiply_block(const float* a, int64_t a_stride, const float*
   for (int k = 0; k < depth; ++k) {
     Vec column[kVecs];
     for (int v = 0; v < kVecs; ++v) column[v] = load(b + k * b_stride + v * kWidth);
-    for (int r = 0; r < kRowBlock; ++r) {
+    for (int r = 0; r < kRows; ++r) {
       const Vec factor = splat(a[r * a_stride + k]);
       for (int v = 0; v < kVecs; ++v) {
         acc[r][v] = kFused ? fma(factor, column[v], acc[r][v]) : madd(factor, column[v], acc[r][v]);
       }
     }
   }
-  for (int r = 0; r < kRowBlock; ++r) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
     for (int v = 0; v < kVecs; ++v) store(out + r * out_stride + v * kWidth, acc[r][v]);
   }
 }

@@ -6,12 +6,75 @@
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
 
+constexpr int kMaxRow = 512;  // the largest head_dim
+
 void load_floats(int32_t dtype, const void* in, float* out, int head_dim) {
   load_row_of(dtype, in, out, head_dim, head_dim);
 }
 
-void rotate(float* row, const SkvRope& rope, int64_t distance, bool is_back) {
-  rotate_row(row, table_row(rope, distance), rope.n_rot, rope.style, is_back ? -1.0f : 1.0f);
+// Calls use(from, to) with null pointers to the element types that the two dtypes name.
+template <class Use>
+void with_elements(int32_t from, int32_t to, const Use& use) {
+  const auto with_target = [&](const auto* in) {
+    if (to == SKV_F16) {
+      use(in, static_cast<F16*>(nullptr));
+    } else if (to == SKV_BF16) {
+      use(in, static_cast<Bf16*>(nullptr));
+    } else {
+      use(in, static_cast<float*>(nullptr));
+    }
+  };
+  if (from == SKV_F16) {
+    with_target(static_cast<const F16*>(nullptr));
+  } else if (from == SKV_BF16) {
+    with_target(static_cast<const Bf16*>(nullptr));
+  } else {
+    with_target(static_cast<const float*>(nullptr));
+  }
+}
+
+template <class From, class To>
+void convert_row(const From* in, To* out, int n) {
+  int d = 0;
+  for (; d + kWidth <= n; d += kWidth) store(out + d, load(in + d));
+  if (kWidth > 8 && d < n) store_8(out + d, load_8(in + d));
+}
+
+void convert(int32_t from, const void* in, int32_t to, void* out, int head_dim) {
+  with_elements(from, to, [&](const auto* source, auto* target) {
+    convert_row(static_cast<decltype(source)>(in), static_cast<decltype(target)>(out), head_dim);
+  });
+}
+
+// Half-split pairs straight from dtype to dtype: the arithmetic of rotate_row.
+template <class From, class To>
+void turn_halves(const From* in, To* out, const float* angles, int pairs, float sign) {
+  for (int i = 0; i < pairs; i += kWidth) {
+    Vec c, s;
+    load_pairs(angles + 2 * i, &c, &s);
+    s = mul(s, splat(sign));
+    const Vec x = load(in + i), y = load(in + pairs + i);
+    store(out + i, neg_fma(y, s, mul(x, c)));
+    store(out + pairs + i, fma(y, c, mul(x, s)));
+  }
+}
+
+void turn(int32_t from, const void* in, int32_t to, void* out, int head_dim, const SkvRope& rope,
+          int64_t distance, bool is_back) {
+  const float* const angles = table_row(rope, distance);
+  const float sign = is_back ? -1.0f : 1.0f;
+  const int pairs = rope.n_rot / 2;
+  if (rope.style == SKV_ROPE_NEOX && rope.n_rot == head_dim && pairs % kWidth == 0) {
+    with_elements(from, to, [&](const auto* source, auto* target) {
+      turn_halves(static_cast<decltype(source)>(in), static_cast<decltype(target)>(out), angles,
+                  pairs, sign);
+    });
+    return;
+  }
+  float row[kMaxRow];
+  load_floats(from, in, row, head_dim);
+  rotate_row(row, angles, rope.n_rot, rope.style, sign);
+  store_row_of(to, row, out, head_dim);
 }
 
 float norm(const float* row, int head_dim) {
@@ -22,6 +85,6 @@ float norm(const float* row, int head_dim) {
 
 }  // namespace
 
-extern const RowKernels row_kernels = {load_floats, store_row_of, rotate, norm};
+extern const RowKernels row_kernels = {load_floats, convert, turn, norm};
 
 }  // namespace spindlekv::cpu::SKV_ISA

@@ -96,12 +96,12 @@ static inline void load_key(const SlotTile& tile, int slot, const SkvRope& rope,
 }
 
 // The tile's keys as columns: transposed[d][slot], 64 slots wide; slots beyond the count are 0.
-// `rows` has room for 8 rows of padded_dim.
-template <class Element>
+// `rows` has room for kRows rows of padded_dim, a multiple of 8.
+template <class Element, int kRows = 8>
 static inline void load_keys_transposed(const SlotTile& tile, const SkvRope& rope, int head_dim,
                                         int padded_dim, float* rows, float* transposed) {
-  for (int slot = 0; slot < kTileSlots; slot += 8) {
-    for (int i = 0; i < 8; ++i) {
+  for (int slot = 0; slot < kTileSlots; slot += kRows) {
+    for (int i = 0; i < kRows; ++i) {
       float* const row = rows + i * padded_dim;
       if (slot + i < tile.count) {
         load_key<Element>(tile, slot + i, rope, row, head_dim, padded_dim);
@@ -109,9 +109,7 @@ static inline void load_keys_transposed(const SlotTile& tile, const SkvRope& rop
         for (int d = 0; d < padded_dim; d += kWidth) store(row + d, zero());
       }
     }
-    for (int d = 0; d < head_dim; d += 8) {
-      transpose_8x8(rows + d, padded_dim, transposed + int64_t{d} * kTileSlots + slot, kTileSlots);
-    }
+    transpose_rows<kRows>(rows, padded_dim, head_dim, transposed + slot, kTileSlots);
   }
 }
 

@@ -11,6 +11,9 @@ namespace {
 
 static_assert(kRowBlock == kRowMultiple);
 
+inline constexpr int kVecs = kTileSlots / kWidth;
+
+// Visible logits that are NaN or infinite, of a row whose hidden ones are -inf already.
 int count_nonfinite(const SlotTile& tile, const Sight& sight, const float* x) {
   int found = 0;
   for (int i = 0; i < tile.count; ++i) {
@@ -21,78 +24,200 @@ int count_nonfinite(const SlotTile& tile, const Sight& sight, const float* x) {
   return found;
 }
 
-// Logits before the hidden ones become -inf.
-void finish_visible(const SlotTile& tile, float scale, float* x) {
-  const Sight everything{false, false, 0, 0};
-  finish_logits(tile, everything, scale, x);
-}
-
-// True if a logit is NaN or infinite, hidden ones included; those beyond the count are -inf.
-bool may_be_nonfinite(const float* x, int count) {
-  Vec probe = zero();
-  int i = 0;
-  for (; i + kWidth <= count; i += kWidth) probe = madd(load(x + i), zero(), probe);
-  float sum = halving_sum(probe);
-  for (; i < count; ++i) sum += x[i] * 0.0f;
-  return sum != sum;
-}
-
-void hide(const SlotTile& tile, const Sight& sight, float* x) {
-  if (!hides(sight)) return;
-  for (int i = 0; i < kTileSlots; i += kWidth) {
-    Vec logit = load(x + i);
-    if (sight.by_mask) {
-      logit = select(has_bit(tile.mask + i, sight.bit), logit, splat(kNegativeInfinity));
-    }
-    if (sight.by_position) {
-      logit = select(at_most(tile.position + i, sight.limit), logit, splat(kNegativeInfinity));
-    }
-    store(x + i, logit);
+// The dots of a row become its logits, -inf where hidden and beyond the count. Every logit times 0
+// is added to *probe: NaN from now on if one is not finite, hidden ones included.
+template <bool kHides>
+void finish_row(const SlotTile& tile, const Sight& sight, float scale, float* row, Vec* probe) {
+  Vec x[kVecs];
+  for (int v = 0; v < kVecs; ++v) x[v] = mul(load(row + v * kWidth), splat(scale));
+  if (tile.has_beta) {
+    for (int v = 0; v < kVecs; ++v) x[v] = add(x[v], load(tile.beta + v * kWidth));
   }
-  for (int i = tile.count; i < kTileSlots; ++i) x[i] = kNegativeInfinity;
-}
-
-// The block's maximum, and the halving sum of exp(x - maximum).
-void block_statistics(const float* x, float* maximum, float* sum) {
-  *maximum = row_max(x);
-  const Vec pivot = splat(finite_pivot(*maximum));
-  float exponentials[kTileSlots];
-  for (int i = 0; i < kTileSlots; i += kWidth) {
-    store(exponentials + i, exp_canonical(sub(load(x + i), pivot)));
+  for (int v = 0; v < kVecs; ++v) probe[v] = madd(x[v], zero(), probe[v]);
+  if (kHides && sight.by_mask) {
+    for (int v = 0; v < kVecs; ++v) {
+      x[v] = select(has_bit(tile.mask + v * kWidth, sight.bit), x[v], splat(kNegativeInfinity));
+    }
   }
-  *sum = sum_64(exponentials);
+  if (kHides && sight.by_position) {
+    for (int v = 0; v < kVecs; ++v) {
+      const Mask sees = at_most(tile.position + v * kWidth, sight.limit);
+      x[v] = select(sees, x[v], splat(kNegativeInfinity));
+    }
+  }
+  for (int v = 0; v < kVecs; ++v) store(row + v * kWidth, x[v]);
+  for (int i = tile.count; kHides && i < kTileSlots; ++i) row[i] = kNegativeInfinity;
 }
 
-float exp_one(float x) {
-  float lanes[kWidth] = {x};
-  store(lanes, exp_canonical(load(lanes)));
-  return lanes[0];
+// The maximum of each row and the halving sum of exp(x - maximum). Each ends in a chain of
+// dependent steps, so the rows go through them together.
+template <int kRows>
+void block_statistics(const float* x, float* maxima, float* sums) {
+  for (int r = 0; r < kRows; ++r) maxima[r] = row_max(x + r * kTileSlots);
+  Vec sum[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    const Vec pivot = splat(finite_pivot(maxima[r]));
+    Vec part[kVecs];
+    for (int v = 0; v < kVecs; ++v) {
+      part[v] = exp_canonical(sub(load(x + r * kTileSlots + v * kWidth), pivot));
+    }
+    for (int n = kVecs / 2; n >= 1; n /= 2) {
+      for (int v = 0; v < n; ++v) part[v] = add(part[v], part[v + n]);
+    }
+    sum[r] = part[0];
+  }
+  for (int r = 0; r < kRows; ++r) sums[r] = halving_sum(sum[r]);
+}
+
+// What finishing the rows of a tile needs to know of it.
+struct TileRows {
+  const WindowTask& task;
+  const SlotTile& tile;
+  Extent extent;
+  bool all_visible;
+  bool is_finite;  // every logit so far, hidden ones included
+
+  Sight sight(int row) const {
+    const int query = task.first_query + row % task.n_queries;
+    return row_sight(tile, extent, row / task.n_queries, true, task.params->query_position + query);
+  }
+};
+
+// Asks for the key rows of the next tile, a few at a time, so that they arrive while the present
+// one is worked on.
+class KeyPrefetcher {
+ public:
+  KeyPrefetcher(const SlotTile* next, int64_t row_bytes) : next_(next), row_bytes_(row_bytes) {}
+
+  void ask(int rows) {
+    for (; next_ != nullptr && rows > 0 && row_ < next_->count; --rows, ++row_) {
+      const char* const key = static_cast<const char*>(next_->k[row_]);
+      for (int64_t at = 0; at < row_bytes_; at += kLine) __builtin_prefetch(key + at, 0, 2);
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  const SlotTile* const next_;  // NULL: there is none
+  const int64_t row_bytes_;
+  int row_ = 0;
+};
+
+// The dots of kRows rows with all slots of the tile, and what follows from them while they are in
+// L1.
+template <int kRows>
+void do_rows(const float* keys, int first_row, int dim, TileRows* rows) {
+  const WindowTask& task = rows->task;
+  const float scale = task.params->scale;
+  const float* const queries = task.queries + int64_t{first_row} * dim;
+  float* const logits = task.logits + int64_t{first_row} * kTileSlots;
+  for (int n = 0; n < kTileSlots; n += kColumnVecs * kWidth) {
+    multiply_block<true, kColumnVecs, kRows>(
+        queries, dim, keys + n, kTileSlots, task.params->head_dim, nullptr, logits + n, kTileSlots);
+  }
+  Vec probe[kVecs];
+  for (int v = 0; v < kVecs; ++v) probe[v] = zero();
+  for (int r = 0; r < kRows; ++r) {
+    float* const row = logits + r * kTileSlots;
+    if (rows->all_visible) {
+      finish_row<false>(rows->tile, {}, scale, row, probe);
+    } else {
+      finish_row<true>(rows->tile, rows->sight(first_row + r), scale, row, probe);
+    }
+  }
+  for (int v = 1; v < kVecs; ++v) probe[0] = add(probe[0], probe[v]);
+  const float sum = halving_sum(probe[0]);
+  rows->is_finite = rows->is_finite && sum == sum;
+  block_statistics<kRows>(logits, task.block_max + first_row, task.block_sum + first_row);
 }
 
 template <class Element>
-void logits_of(const WindowTask& task) {
+void logits_of_tile(const WindowTask& task, const SlotTile& tile, const SlotTile* next) {
   const SkvWindowScoresParams& params = *task.params;
   const int dim = padded_dim(params.head_dim);
   float* const keys = task.scratch;
   float* const staging = keys + int64_t{kTileSlots} * params.head_dim;
-  SlotTile tile;
-  read_tile(task.source, task.tile, &tile);
-  const Extent extent = position_extent(tile);
-  load_keys_transposed<Element>(tile, params.rope, params.head_dim, dim, staging, keys);
-  multiply_rows<true>(task.queries, dim, keys, kTileSlots, task.padded_rows, params.head_dim,
-                      kTileSlots, nullptr, task.logits, kTileSlots);
-  int nonfinite = 0;
+  load_keys_transposed<Element, kWindowStagingRows>(tile, params.rope, params.head_dim, dim,
+                                                    staging, keys);
+
+  TileRows tile_rows{task, tile, position_extent(tile), false, true};
   const int rows = params.group * task.n_queries;
-  for (int r = 0; r < rows; ++r) {
-    float* const x = task.logits + int64_t{r} * kTileSlots;
-    const Sight sight = row_sight(tile, extent, r / task.n_queries, true,
-                                  params.query_position + task.first_query + r % task.n_queries);
-    finish_visible(tile, params.scale, x);
-    if (may_be_nonfinite(x, tile.count)) nonfinite += count_nonfinite(tile, sight, x);
-    hide(tile, sight, x);
-    block_statistics(x, task.block_max + r, task.block_sum + r);
+  const int32_t first_position = params.query_position + task.first_query;
+  tile_rows.all_visible =
+      !tile.has_mask && tile.count == kTileSlots && tile_rows.extent.largest <= first_position;
+  KeyPrefetcher prefetcher(next, int64_t{params.head_dim} * sizeof(Element));
+  const int keys_per_block = (kTileSlots * kRowBlock + rows - 1) / rows;
+  int row = 0;
+  for (; row + kRowBlock <= rows; row += kRowBlock) {
+    prefetcher.ask(keys_per_block);
+    do_rows<kRowBlock>(keys, row, dim, &tile_rows);
   }
-  *task.nonfinite = nonfinite;
+  for (; row + 2 <= rows; row += 2) do_rows<2>(keys, row, dim, &tile_rows);
+  if (row < rows) do_rows<1>(keys, row, dim, &tile_rows);
+
+  *task.nonfinite = 0;
+  for (int r = 0; !tile_rows.is_finite && r < rows; ++r) {
+    *task.nonfinite +=
+        count_nonfinite(tile, tile_rows.sight(r), task.logits + int64_t{r} * kTileSlots);
+  }
+}
+
+template <class Element>
+void logits_of(const WindowTask& first) {
+  SlotTile tiles[2];
+  read_tile(first.source, first.tile, &tiles[0]);
+  WindowTask task = first;
+  for (int i = 0; i < first.n_tiles; ++i) {
+    SlotTile* const next = i + 1 < first.n_tiles ? &tiles[(i + 1) % 2] : nullptr;
+    if (next != nullptr) read_tile(task.source, task.tile + 1, next);
+    logits_of_tile<Element>(task, tiles[i % 2], next);
+    ++task.tile;
+    ++task.nonfinite;
+    task.logits += first.logits_stride;
+    task.block_max += first.statistics_stride;
+    task.block_sum += first.statistics_stride;
+  }
+}
+
+// Rows of logits asked for ahead of their use: 4 KB, a little more than memory's latency.
+constexpr int kRowsAhead = 16;
+
+// Adds the rows of the task to kColumnVecs vectors of columns from `slot` on; rows are the outer
+// loop, so that the logits are read in the order they lie in. kAll: squares, maxima and entropy
+// too.
+template <bool kAll>
+Vec add_rows(const ColumnTask& task, int slot, float* sums, float* squares, float* maxima) {
+  Vec sum[kColumnVecs], sum_sq[kColumnVecs], most[kColumnVecs];
+  for (int v = 0; v < kColumnVecs; ++v) {
+    sum[v] = load(sums + slot + v * kWidth);
+    sum_sq[v] = load(squares + slot + v * kWidth);
+    most[v] = load(maxima + slot + v * kWidth);
+  }
+  Vec minus_p_ln_p = zero();
+  for (int r = 0; r < task.rows; ++r) {
+    const RowSoftmax& row = task.softmax[r];
+    const float* const logits = task.logits + int64_t{r} * kTileSlots + slot;
+#pragma GCC unroll 4
+    for (int v = 0; v < kColumnVecs; ++v) {
+      __builtin_prefetch(logits + kRowsAhead * kTileSlots + v * kWidth);
+      const Vec shifted = sub(load(logits + v * kWidth), splat(row.pivot));
+      const Vec p = div(exp_canonical(shifted), splat(row.sum));
+      sum[v] = add(sum[v], p);
+      if (!kAll) continue;
+      sum_sq[v] = fma(p, p, sum_sq[v]);
+      most[v] = max(most[v], p);
+      if (task.entropy == nullptr) continue;
+      // ln p = shifted - ln L; where p is 0 the term is 0.
+      const Vec term = mul(p, sub(splat(row.log_sum), shifted));
+      minus_p_ln_p = add(minus_p_ln_p, select(less(zero(), p), term, zero()));
+    }
+  }
+  for (int v = 0; v < kColumnVecs; ++v) {
+    store(sums + slot + v * kWidth, sum[v]);
+    store(squares + slot + v * kWidth, sum_sq[v]);
+    store(maxima + slot + v * kWidth, most[v]);
+  }
+  return minus_p_ln_p;
 }
 
 }  // namespace
@@ -113,23 +238,33 @@ void window_logits(const WindowTask& task) {
   }
 }
 
-void window_merge(const float* block_max, const float* block_sum, int blocks, int64_t stride,
-                  RowSoftmax* out) {
-  float maximum = kNegativeInfinity;
-  for (int b = 0; b < blocks; ++b) {
-    maximum = block_max[b * stride] > maximum ? block_max[b * stride] : maximum;
+void window_merge(const MergeRows& task) {
+  for (int first = 0; first < task.rows; first += kWidth) {
+    Vec maximum = splat(kNegativeInfinity);
+    for (int b = 0; b < task.blocks; ++b) {
+      maximum = max(load(task.block_max + b * task.stride + first), maximum);
+    }
+    const Vec pivot = select(less(splat(kNegativeInfinity), maximum), maximum, zero());
+    Vec sum = zero();
+    for (int b = 0; b < task.blocks; ++b) {
+      const int64_t at = b * task.stride + first;
+      sum =
+          fma(load(task.block_sum + at), exp_canonical(sub(load(task.block_max + at), pivot)), sum);
+    }
+    float maxima[kWidth], pivots[kWidth], sums[kWidth];
+    store(maxima, maximum);
+    store(pivots, pivot);
+    store(sums, sum);
+    for (int i = 0; i < kWidth && first + i < task.rows; ++i) {
+      // A query that sees nothing: p = exp(-inf) / 1 = 0.
+      const bool sees_nothing = sums[i] == 0.0f;
+      RowSoftmax& out = task.softmax[first + i];
+      out.pivot = pivots[i];
+      out.sum = sees_nothing ? 1.0f : sums[i];
+      out.log_sum = __builtin_logf(out.sum);
+      out.lse = sees_nothing ? kNegativeInfinity : maxima[i] + out.log_sum;
+    }
   }
-  const float pivot = finite_pivot(maximum);
-  float sum = 0.0f;
-  for (int b = 0; b < blocks; ++b) {
-    sum = __builtin_fmaf(block_sum[b * stride], exp_one(block_max[b * stride] - pivot), sum);
-  }
-  // A query that sees nothing: p = exp(-inf) / 1 = 0.
-  const bool sees_nothing = sum == 0.0f;
-  out->pivot = pivot;
-  out->sum = sees_nothing ? 1.0f : sum;
-  out->log_sum = __builtin_logf(out->sum);
-  out->lse = sees_nothing ? kNegativeInfinity : maximum + out->log_sum;
 }
 
 void window_columns(const ColumnTask& task) {
@@ -141,25 +276,12 @@ void window_columns(const ColumnTask& task) {
           task.is_first || outputs[o] == nullptr || i >= task.count ? 0.0f : outputs[o][i];
     }
   }
+  const bool all = task.sum_sq != nullptr || task.max != nullptr || task.entropy != nullptr;
   Vec minus_p_ln_p = zero();
-  for (int i = 0; i < kTileSlots; i += kWidth) {
-    Vec sum = load(buffer[0] + i), sum_sq = load(buffer[1] + i), most = load(buffer[2] + i);
-    for (int r = 0; r < task.rows; ++r) {
-      const RowSoftmax& row = task.softmax[r];
-      const Vec shifted = sub(load(task.logits + int64_t{r} * kTileSlots + i), splat(row.pivot));
-      const Vec p = div(exp_canonical(shifted), splat(row.sum));
-      sum = add(sum, p);
-      sum_sq = fma(p, p, sum_sq);
-      most = max(most, p);
-      if (task.entropy != nullptr) {
-        // ln p = shifted - ln L; where p is 0 the term is 0.
-        const Vec term = mul(p, sub(splat(row.log_sum), shifted));
-        minus_p_ln_p = add(minus_p_ln_p, select(less(zero(), p), term, zero()));
-      }
-    }
-    store(buffer[0] + i, sum);
-    store(buffer[1] + i, sum_sq);
-    store(buffer[2] + i, most);
+  for (int slot = 0; slot < kTileSlots; slot += kColumnVecs * kWidth) {
+    const Vec terms = all ? add_rows<true>(task, slot, buffer[0], buffer[1], buffer[2])
+                          : add_rows<false>(task, slot, buffer[0], buffer[1], buffer[2]);
+    minus_p_ln_p = add(minus_p_ln_p, terms);
   }
   for (int o = 0; o < 3; ++o) {
     for (int i = 0; outputs[o] != nullptr && i < task.count; ++i) outputs[o][i] = buffer[o][i];
