@@ -14,6 +14,7 @@
 #include "cpu/carve.h"
 #include "cpu/convert.h"
 #include "cpu/entries.h"
+#include "cpu/prefetch.h"
 #include "cpu/stream.h"
 
 namespace spindlekv::cpu {
@@ -47,10 +48,11 @@ void move_rows(const Tile& tile, const Rows& rows) {
   const char* const from = static_cast<const char*>(rows.src);
   char* const to = static_cast<char*>(rows.dst) + tile.item.dst_slot * row_bytes;
   for (int64_t i = tile.begin; i < std::min(tile.begin + ahead, tile.end); ++i) {
-    prefetch_row(from + tile.source(i) * row_bytes, row_bytes);
+    prefetch_bytes(from + tile.source(i) * row_bytes, static_cast<size_t>(row_bytes));
   }
   for (int64_t i = tile.begin; i < tile.end; ++i) {
-    if (i + ahead < tile.end) prefetch_row(from + tile.source(i + ahead) * row_bytes, row_bytes);
+    if (i + ahead < tile.end)
+      prefetch_bytes(from + tile.source(i + ahead) * row_bytes, static_cast<size_t>(row_bytes));
     const char* const in = from + tile.source(i) * row_bytes;
     if (rows.streams) {
       stream_copy(to + i * row_bytes, in, row_bytes);

@@ -1,5 +1,5 @@
-// out[j][i] = in[i][j] for blocks of 8 x 8 or 16 x 16 floats, whose rows are `in_stride` floats apart or lie
-// anywhere, `at` floats behind in[i]; strides in floats.
+// out[j][i] = in[i][j] for blocks of 8 x 8 or 16 x 16 floats, whose rows are `in_stride` floats
+// apart or lie anywhere, `at` floats behind in[i]; strides in floats.
 #pragma once
 
 #include <cstdint>

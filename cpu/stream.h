@@ -52,9 +52,4 @@ static inline void finish_stream() {
 #endif
 }
 
-static inline void prefetch_row(const void* row, int64_t bytes) {
-  const char* const at = static_cast<const char*>(row);
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i);
-}
-
 }  // namespace spindlekv::cpu

@@ -5,7 +5,7 @@
 import { compact, reduceGroup, selectTopk, windowScores } from "spindlekv";
 import { compareExact } from "../../test/harness/compare.ts";
 import { selectTopkOracle } from "../../test/oracle/select-topk.ts";
-import { type BenchCase, kPortable, times } from "../harness/case.ts";
+import { type Arm, type BenchCase, kPortable, times } from "../harness/case.ts";
 
 interface EvictionShape {
   readonly [axis: string]: number;
@@ -23,7 +23,7 @@ const keptOf = ({ slots, keep }: EvictionShape) => Math.round(keep * slots);
 export const evictionCase: BenchCase<EvictionShape> = {
   op: "eviction",
   what: "windowScores, reduceGroup (mean), selectTopk with the window kept, compact; and each alone; f16",
-  shapes: { "keep-20%-of-16k": { ...layer, slots: 16384 } },
+  shapes: { "eviction-16k": { ...layer, slots: 16384 } },
   // Keys once, the kept rows of keys and values read and written.
   bytes: (shape) => 2 * shape.kvHeads * shape.headDim * (shape.slots + 2 * 2 * keptOf(shape)),
   flops: ({ queryHeads, headDim, slots, window }) => 2 * queryHeads * window * slots * headDim,
@@ -73,17 +73,29 @@ export const evictionCase: BenchCase<EvictionShape> = {
       compact(step.compact);
     };
     for (const step of steps) evict(step); // so that the parts find the indices of their layer
-    const arm = (name: string, run: (step: Step) => void) => ({
+    const part = (name: string, bytes: number, flops: number, run: (step: Step) => void): Arm => ({
       name,
+      bytes,
+      flops,
       runs: steps.map((step) => () => run(step)),
     });
+    const scoreBytes = 4 * slots;
+    const keyBytes = 2 * kvHeads * headDim * slots;
+    const keptBytes = 2 * kvHeads * headDim * kept;
     return {
       arms: [
-        arm("step", evict),
-        arm("windowScores", (step) => windowScores(step.window)),
-        arm("reduceGroup", (step) => reduceGroup(step.reduce)),
-        arm("selectTopk", (step) => selectTopk(step.select)),
-        arm("compact", (step) => compact(step.compact)),
+        { name: "step", runs: steps.map((step) => () => evict(step)) },
+        part(
+          "windowScores",
+          keyBytes + queryHeads * scoreBytes,
+          evictionCase.flops(shape),
+          (step) => windowScores(step.window),
+        ),
+        part("reduceGroup", (queryHeads + kvHeads) * scoreBytes, 0, (step) =>
+          reduceGroup(step.reduce),
+        ),
+        part("selectTopk", kvHeads * (scoreBytes + 4 * kept), 0, (step) => selectTopk(step.select)),
+        part("compact", 2 * 2 * keptBytes, 0, (step) => compact(step.compact)),
       ],
       // The ops have checks of their own; here it is that each goes on with what the one before left.
       async check() {

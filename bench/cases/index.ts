@@ -1,10 +1,11 @@
-/** The cases, one an op. */
+/** The cases: one an op, and eviction, which is several. */
 import type { BenchCase } from "../harness/case.ts";
 import { appendKvCase } from "./append-kv.ts";
 import { attendCase } from "./attend.ts";
 import { attendBatchCase } from "./attend-batch.ts";
 import { buildCodebookCase } from "./build-codebook.ts";
 import { compactCase } from "./compact.ts";
+import { evictionCase } from "./eviction.ts";
 import { nearestCodewordCase } from "./nearest-codeword.ts";
 import { poolScoresCase } from "./pool-scores.ts";
 import { reduceByLabelCase } from "./reduce-by-label.ts";
@@ -13,7 +14,7 @@ import { ropeCase } from "./rope.ts";
 import { selectTopkCase } from "./select-topk.ts";
 import { windowScoresCase } from "./window-scores.ts";
 
-/** In the order of core/ops.h. */
+/** In the order of core/ops.h; what consists of several ops last. */
 export const cases: readonly BenchCase[] = [
   appendKvCase,
   attendCase,
@@ -27,4 +28,5 @@ export const cases: readonly BenchCase[] = [
   buildCodebookCase,
   nearestCodewordCase,
   reduceByLabelCase,
+  evictionCase,
 ];

@@ -25,7 +25,7 @@ export const windowScoresCase: BenchCase<WindowShape> = {
   // Keys once, sums once.
   bytes: ({ queryHeads, kvHeads, headDim, slots }) =>
     2 * kvHeads * slots * headDim + 4 * queryHeads * slots,
-  // The products once; the op does them twice rather than keep them.
+  // The products; exponentials are not counted.
   flops: ({ queryHeads, headDim, slots, window }) => 2 * queryHeads * window * slots * headDim,
   yardstick: "read",
   baseline: kPortable,

@@ -7,6 +7,7 @@ import { codebookJob } from "./cpu/codebook.ts";
 import { callOverheadJob } from "./cpu/call-overhead.ts";
 import { decodeJobs } from "./cpu/decode.ts";
 import { torchJobs } from "./cpu/decode-torch.ts";
+import { evictionJob } from "./cpu/eviction.ts";
 import type { CpuJob } from "./cpu/job.ts";
 import { kmeansJob } from "./cpu/kmeans.ts";
 import { scalingContextJob } from "./cpu/scaling-context.ts";
@@ -19,6 +20,7 @@ const jobs: readonly CpuJob[] = [
   ...decodeJobs,
   ...torchJobs,
   spindleJob,
+  evictionJob,
   codebookJob,
   kmeansJob,
   sharedPrefixJob,

@@ -200,6 +200,41 @@ describeOp(
   ["cpu", "cuda"],
 );
 
+// Long rows may be judged by a sample first. Here a few hundred scores at even distances are nothing like the rest.
+const kMisleading: Readonly<
+  Record<string, (normal: number, isSampled: boolean, at: number) => number>
+> = {
+  "sample far below": (normal, isSampled) => (isSampled ? -100 : normal),
+  "sample far above": (normal, isSampled) => (isSampled ? 100 : normal),
+  "sample all NaN": (normal, isSampled) => (isSampled ? Number.NaN : normal),
+  "all NaN but the sample": (normal, isSampled) => (isSampled ? normal : Number.NaN),
+  "mostly zeros": (normal) => Math.max(0, normal - 1.5),
+  "two values": (normal) => (normal > 0.84 ? 2 : 1),
+  ascending: (_, __, at) => at,
+};
+
+describeOp("long rows are cut exactly whatever a sample of them says", (backend, device) => {
+  const T = backend === "simt" ? 5003 : 20_011;
+  for (const [name, scoreOf] of Object.entries(kMisleading)) {
+    it(name, async () => {
+      await runCase(device, `seed=107 T=${T} ${name}`, async (arena, random) => {
+        const sampled = new Set(
+          Array.from({ length: 512 }, (_, i) => Math.floor(((i + 0.5) / 512) * T)),
+        );
+        const rows = Array.from({ length: 6 }, () =>
+          Float32Array.from({ length: T }, (_, at) =>
+            scoreOf(random.normal(), sampled.has(at), at),
+          ),
+        );
+        const k = [1, 100, Math.round(0.2 * T), Math.round(0.9 * T), T - 1, T];
+        await checkSelection(arena, { rows, k });
+        await checkSelection(arena, { rows, k: [T], poolRows: 6, floor: 50 });
+        await checkSelection(arena, { rows, k, unionGroup: 3 });
+      });
+    });
+  }
+});
+
 describeOp("a repeated call gives the same selection", (_, device) => {
   it("on scores full of ties", async () => {
     await runCase(device, "seed=105", async (arena, random) => {
