@@ -77,6 +77,18 @@ function settingsOf(c: Batch, items: readonly QueryValues[]): AttendSetting[] {
   }));
 }
 
+/** What the cases that are not about these things have in common. */
+const kPlain: BatchOptions = {
+  tree: "one run",
+  dtype: "f16",
+  headDim: 64,
+  group: 4,
+  kvHeads: 1,
+  long: 70,
+  codec: "raw",
+  queries: [1],
+};
+
 describeOp("a batch gives every item its own attention", (backend, device) => {
   for (const [at, tree] of kTreeNames.entries()) {
     it(`whose heads are made of the runs ${kTrees[tree].join(", ")} (${tree})`, async () => {
@@ -93,17 +105,7 @@ describeOp("a batch gives every item its own attention", (backend, device) => {
 
   it("of 40 sequences, more than the rows that one piece of work takes", async () => {
     await runCase(device, "seed=72 items=40", async (arena, random) => {
-      const options: BatchOptions = {
-        tree: "one run",
-        dtype: "f16",
-        headDim: 64,
-        group: 4,
-        kvHeads: 1,
-        long: 70,
-        codec: "raw",
-        queries: [1],
-      };
-      const items = makeBatch(random, options, "f16");
+      const items = makeBatch(random, kPlain, "f16");
       const many = Array.from({ length: 40 }, (_, i) => items[i % items.length]);
       await checkBatch(
         arena,
@@ -124,16 +126,8 @@ describeOp("nothing to attend to is no failure", (_, device) => {
 
   it("items without queries and items without slots", async () => {
     await runCase(device, "seed=74", async (arena, random) => {
-      const options: BatchOptions = {
-        tree: "apart",
-        dtype: "bf16",
-        headDim: 32,
-        group: 2,
-        kvHeads: 2,
-        long: 5,
-        codec: "raw",
-        queries: [0, 0, 0, 2],
-      };
+      const queries = [0, 0, 0, 2];
+      const options = { ...kPlain, tree: "apart", dtype: "bf16", kvHeads: 2, queries } as const;
       const items = makeBatch(random, options, "f32");
       await checkBatch(
         arena,
@@ -184,22 +178,12 @@ describeOp(
   (_, device) => {
     it("the message names its item", async () => {
       await runCase(device, "seed=78", async (arena, random) => {
-        const options: BatchOptions = {
-          tree: "one run",
-          dtype: "f32",
-          headDim: 64,
-          group: 2,
-          kvHeads: 1,
-          long: 9,
-          codec: "raw",
-          queries: [1],
-          rope: "two",
-        };
+        const options = { ...kPlain, long: 9, rope: "two" } as const;
         const items = makeBatch(random, options, "f32");
         const params = placeBatch(
           arena,
           items,
-          items.map(() => ({ dtype: "f32", qDtype: "f32" })),
+          items.map(() => ({ dtype: "f16", qDtype: "f32" })),
         );
         const table = params[3].rope!.table.view({ shape: [20, 32, 2] });
         const rope = { ...params[3].rope!, table };
