@@ -1,12 +1,14 @@
 // attend: blocks over splits of the slots of a head, whose last one merges; then column sums where asked for.
-import { findRun, neverNormStyle, neverTurned } from "./keys.mjs";
+import { findRun, neverTurned } from "./keys.mjs";
 
 const kSource = "cuda/attend/attend.cu";
-const kSplit = "cuda/attend/attend.cuh";
+const kMma = "cuda/attend/attend_mma.cuh";
+const kTurn = "cuda/attend/turn.cuh";
 const kMerge = "cuda/attend/merge.cuh";
 const kBlock = "cuda/attend/block.cuh";
-const kTable = 128; // slots whose attributes a block holds at once
-const kTile = 32;
+const kTile = 16; // slots of a warp's tile
+const kWarps = 4;
+const kRows = 16; // of a block
 
 /** As split_slots of cuda/attend/params.h. */
 export function splitSlots(slots) {
@@ -19,116 +21,103 @@ export function splitSlots(slots) {
 const blocksOf = ({ heads, slots }) => heads * Math.ceil(slots / splitSlots(slots));
 /** Partials and what the merge reads again lie in L2; written through once. */
 const partialBytes = (shape) => blocksOf(shape) * shape.rows * (shape.dims + 2) * 4;
-const isTurned = ({ isTurned: yes }) => (yes ? 1 : 0);
+const searchOf = ({ heads }) => Math.ceil(Math.log2(heads) / 5);
+const tilesOfWarp = ({ slots }) => Math.min(splitSlots(slots), slots) / kTile / kWarps;
 
-/** What every attend kernel does around its tiles. */
-const commonLoops = [
-  findRun,
-  {
-    file: kBlock,
-    within: "find_owner",
-    text: "while (width > 1)",
-    trips: ({ heads }) => Math.ceil(Math.log2(heads) / 5),
-  },
-  {
-    file: kBlock,
-    within: "load_rows",
-    text: "for (int m = 0",
-    trips: ({ members = 0 }) => members,
-  },
-  {
-    file: kMerge,
-    within: "finish_block",
-    text: "for (int row = 0",
-    trips: ({ rows }) => rows,
-    isOptional: true,
-  },
-];
-/** The merge is the last block's: counted as a chain of loads, not as instructions of all blocks. */
-const merging = [
-  { file: kMerge, within: "weigh_partials" },
-  { file: kMerge, within: "merged_four" },
-  { file: kMerge, within: "merge_row" },
-];
-
-const launchOf = (bytesInFlight, threads, dynamicBytes) => (shape) => ({
-  blocks: blocksOf(shape),
-  threads,
-  dynamicBytes,
-  bytes: shape.bytes + partialBytes(shape) + (shape.logitBytes ?? 0),
-  l2Bytes: shape.l2Bytes ?? 0,
-  bytesInFlight,
-  dependentLoads: 4 + Math.ceil(shape.slots / splitSlots(shape.slots) / 8),
-});
-
-/** Products by FFMA; f16, head dim 128. Keys before RoPE turn while they are read. */
-export const attendSplit = {
+/** Products on tensor cores; f16, head dim 128. `turns`: for keys before RoPE, in half-split pairs. */
+const attendMma = (turns) => ({
   source: kSource,
-  kernel: "attend_split_kernel<AttendTraits<__half, 16, 1> >",
-  // Two stages of keys and values of 8 KiB each; one is under way while the other is used.
-  launch: launchOf(16 * 1024, 128, 54 * 1024),
+  kernel: `attend_mma_kernel<MmaTraits<__half, 128, ${turns}> >`,
+  launch: (shape) => ({
+    blocks: blocksOf(shape),
+    threads: 32 * kWarps,
+    // A ring of two tiles of K and V for each warp, the queries in two parts, and the turns of 32 positions.
+    dynamicBytes: kWarps * (2 * 8192 + 900) + 2 * kRows * 256 + 1024 + (turns ? 32 * 72 * 8 : 0),
+    bytes: shape.bytes + partialBytes(shape) + (shape.logitBytes ?? 0),
+    l2Bytes: shape.l2Bytes ?? 0,
+    bytesInFlight: kWarps * 12 * 1024, // one tile or two, of 8 KiB
+    dependentLoads: 4 + Math.ceil(shape.slots / splitSlots(shape.slots) / 8),
+  }),
   loops: [
-    ...commonLoops,
+    findRun,
+    { file: kBlock, within: "find_owner", text: "while (width > 1)", trips: searchOf },
     {
-      file: kSplit,
-      within: "attend_split_kernel",
-      text: "for (int done",
-      trips: ({ slots }) => Math.max(1, splitSlots(slots) / kTable),
+      file: kBlock,
+      within: "load_rows",
+      text: "for (int m = 0",
+      trips: ({ members = 0 }) => members,
     },
     {
-      file: kSplit,
-      within: "attend_split_kernel",
-      text: "for (int tile",
-      trips: ({ slots }) => Math.min(kTable, splitSlots(slots)) / kTile,
+      file: kMma,
+      within: "load_query_parts",
+      text: "for (int row",
+      trips: () => kRows / kWarps,
+    },
+    { file: kMma, within: "rows_seen", text: "for (int row", trips: ({ rows }) => rows },
+    { file: kMma, within: "attend_tiles", text: "for (int tile", trips: tilesOfWarp },
+    {
+      file: kMma,
+      within: "store_block_partials",
+      text: "for (int row",
+      trips: ({ rows }) => rows / kWarps,
     },
     {
-      file: kSplit,
-      within: "load_slots",
-      text: "for (int slot",
-      trips: ({ slots }) => Math.min(kTable, splitSlots(slots)) / 128,
-    },
-    { file: kSplit, within: "load_slots", text: "for (int row", trips: ({ rows }) => rows },
-    { file: kSplit, within: "load_queries", text: "for (int row", trips: ({ rows }) => rows / 4 },
-    { file: kSplit, within: "load_queries", text: "for (int dim", trips: () => 4 },
-    {
-      file: kSplit,
-      within: "fetch_tile",
-      text: "for (int word",
+      file: kMma,
+      within: "store_block_partials",
+      text: "for (int dim",
       trips: () => 4,
-      unit: ["LDGSTS", 2],
+      isOptional: true,
     },
     {
-      file: kSplit,
-      within: "score_tile",
-      text: "for (int chunk",
-      trips: ({ rows }) => Math.ceil(rows / 4),
+      file: kMerge,
+      within: "finish_block",
+      text: "for (int row = 0",
+      trips: ({ rows }) => rows,
+      isOptional: true,
     },
-    {
-      file: kSplit,
-      within: "accumulate_tile",
-      text: "for (int slot",
-      trips: ({ rows }) => (kTile / 8) * Math.min(4, Math.ceil(rows / 4)),
-      unit: ["FFMA", 32],
-    },
-    { file: kSplit, within: "store_partials", text: "for (int row", trips: ({ rows }) => rows / 4 },
-    { file: kSplit, within: "store_partials", text: "for (int dim", trips: () => 4 },
-    {
-      file: kSplit,
-      within: "store_partials",
-      text: "for (int warp",
-      trips: () => 4,
-      unit: ["LDS.32", 1],
-    },
+    ...(turns
+      ? [
+          {
+            file: kTurn,
+            within: "load_turns",
+            text: "for (int i = static_cast<int>(threadIdx.x)",
+            trips: () => (32 * 64) / 128,
+          },
+          {
+            file: kMma,
+            within: "multiply_turned_keys",
+            text: "for (int step = 0",
+            trips: ({ dims }) => dims / 32,
+          },
+          {
+            file: kMma,
+            within: "multiply_turned_keys",
+            text: "for (int step = 2 * halves",
+            trips: () => 0,
+          },
+        ]
+      : []),
   ],
   parts: [
-    ...merging,
-    ...neverNormStyle,
-    ...neverTurned.map((part) => ({ ...part, times: isTurned })),
-    { file: kSplit, within: "store_hidden" },
-    // Four rows of a warp are unrolled; of fewer the others are skipped.
-    { file: kSplit, within: "weigh_row", times: ({ rows }) => rows / 16 },
+    // The merge is the last block's: counted as a chain of loads, not as instructions of all blocks.
+    { file: kMerge, within: "weigh_partials" },
+    { file: kMerge, within: "merged_four" },
+    { file: kMerge, within: "merge_row" },
+    // Every row sees all slots of the tile: no value is looked at for NaN.
+    { file: kMma, within: "holds_nonfinite" },
+    { file: kMma, within: "add_values" },
+    // Maxima seldom rise once a few tiles are done.
+    {
+      file: kMma,
+      within: "weigh_tile",
+      from: "sums.acc[n][i] *= rescale[i / 2]",
+      times: () => 0.25,
+    },
+    ...(turns ? [] : neverTurned),
   ],
-};
+});
+export const attendRotated = attendMma(false);
+export const attendTurned = attendMma(true);
 
 export const attendScore = {
   source: kSource,
@@ -142,7 +131,12 @@ export const attendScore = {
     dependentLoads: 4 + Math.ceil(rows / 4),
   }),
   loops: [
-    { file: kMerge, within: "attend_score_kernel", text: "for (int g", trips: ({ rows }) => rows },
+    {
+      file: kMerge,
+      within: "attend_score_kernel",
+      text: "for (int g",
+      trips: ({ rows }) => rows,
+    },
     {
       file: kMerge,
       within: "column_sum",
@@ -150,11 +144,6 @@ export const attendScore = {
       trips: () => 1,
       unit: ["MUFU", 2],
     },
-    {
-      file: kBlock,
-      within: "find_owner",
-      text: "while (width > 1)",
-      trips: ({ heads }) => Math.ceil(Math.log2(heads) / 5),
-    },
+    { file: kBlock, within: "find_owner", text: "while (width > 1)", trips: searchOf },
   ],
 };

@@ -8,17 +8,6 @@ export const neverTurned = [
   { file: kRotate, within: "rotated_eight", from: "if (style ==", to: "rotated_one(row" },
   { file: kRotate, within: "rotated_one", from: "const int half", to: "return is_first" },
 ];
-/** Keys that turn in half-split pairs: neither in adjacent ones nor element by element. */
-export const neverNormStyle = [
-  {
-    file: kRotate,
-    within: "rotated_eight",
-    from: "for (int i = 0; i < 8; i += 2)",
-    to: "canonical::rotate_pair",
-  },
-  { file: kRotate, within: "rotated_eight", from: "x[i] = rotated_one(row" },
-  { file: kRotate, within: "rotated_one" },
-];
 export const neverUnaligned = [
   {
     file: kRotate,

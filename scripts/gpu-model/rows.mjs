@@ -1,5 +1,5 @@
 // The rows of the GPU's table: which launches each is made of, its floor and its goal.
-import { attendScore, attendSplit } from "./attend.mjs";
+import { attendRotated, attendScore, attendTurned } from "./attend.mjs";
 import { compact } from "./compact.mjs";
 import { nearestTiles } from "./nearest-codeword.mjs";
 import {
@@ -14,7 +14,6 @@ import { windowColumns, windowMerge, windowRows } from "./window-scores.mjs";
 
 const layer = { kvHeads: 8, group: 4, dims: 128 };
 const kRowBytes = 512; // a slot of K and V of one head, f16
-const plainKernel = attendSplit;
 
 const atMost = (value) => ({
   value,
@@ -39,11 +38,11 @@ function decode(slots, { items = 1, scoreRows = 0 } = {}) {
     dims: layer.dims,
     bytes: heads * slots * kRowBytes,
   };
-  if (scoreRows === 0) return { steps: [{ model: plainKernel, shape }], copies: 1 };
+  if (scoreRows === 0) return { steps: [{ model: attendRotated, shape }], copies: 1 };
   const scored = { ...shape, scoreRows, logitBytes: heads * layer.group * slots * 4 };
   return {
     steps: [
-      { model: plainKernel, shape: scored },
+      { model: attendRotated, shape: scored },
       { model: attendScore, shape: scored },
     ],
     copies: 1,
@@ -85,12 +84,11 @@ function encoded(kept, codewords) {
     rows: layer.group,
     slots: kept,
     dims: layer.dims,
-    isTurned: true,
     bytes: heads * (kept * 12 + 2 * codewords * 256) + 32768 * 512,
-    // Codewords by reference, and a row of the cos/sin table, for each slot of a head.
-    l2Bytes: heads * kept * (kRowBytes + 512),
+    // The codewords that each slot refers to.
+    l2Bytes: heads * kept * kRowBytes,
   };
-  return { steps: [{ model: attendSplit, shape }], copies: 1 };
+  return { steps: [{ model: attendTurned, shape }], copies: 1 };
 }
 
 const storedForms = [
@@ -179,7 +177,7 @@ const kmeansRow = {
 const sharedPrefix = {
   steps: [
     {
-      model: plainKernel,
+      model: attendRotated,
       shape: {
         heads: 4 * layer.kvHeads,
         rows: 16,
