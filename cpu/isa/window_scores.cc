@@ -112,8 +112,8 @@ void do_rows(const float* keys, int first_row, int dim, TileRows* rows) {
   const float* const queries = task.queries + int64_t{first_row} * dim;
   float* const logits = task.logits + int64_t{first_row} * kTileSlots;
   for (int n = 0; n < kTileSlots; n += kColumnVecs * kWidth) {
-    multiply_block<true, kColumnVecs, kRows>(
-        queries, dim, keys + n, kTileSlots, task.params->head_dim, nullptr, logits + n, kTileSlots);
+    multiply_block<kRows>(queries, dim, keys + n, kTileSlots, task.params->head_dim, logits + n,
+                          kTileSlots);
   }
   Vec probe[kVecs];
   for (int v = 0; v < kVecs; ++v) probe[v] = zero();
