@@ -90,8 +90,9 @@ static inline Mask at_most(const int32_t* p, int32_t limit) {
 }
 static inline Mask has_bit(const int32_t* p, int32_t bit) {
   const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  const __m256i bits = _mm256_set1_epi32(bit);
-  return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(values, bits), bits))};
+  const __m256i common = _mm256_and_si256(values, _mm256_set1_epi32(bit));
+  const __m256i none = _mm256_cmpeq_epi32(common, _mm256_setzero_si256());
+  return {_mm256_castsi256_ps(_mm256_xor_si256(none, _mm256_set1_epi32(-1)))};
 }
 
 static inline float reduce_max(Vec a) {
