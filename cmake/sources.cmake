@@ -65,6 +65,7 @@ set(SKV_CPU_SOURCES
 # the CPU backend, compiled once per instruction set
 set(SKV_CPU_ISA_SOURCES
   cpu/isa/attend_block.cc
+  cpu/isa/attend_codebook.cc
   cpu/isa/attend_merge.cc
   cpu/isa/attend_stream.cc
   cpu/isa/row_kernels.cc
@@ -74,7 +75,9 @@ set(SKV_CPU_ISA_SOURCES
   cpu/isa/similarity_bits.cc
   cpu/isa/similarity_filter.cc
   cpu/isa/similarity_rows.cc
+  cpu/isa/turned_scores.cc
   cpu/isa/window_scores.cc
+  cpu/isa/word_scores.cc
 )
 
 # the CUDA backend, by nvcc, and by the host compiler for tests

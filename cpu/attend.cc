@@ -46,7 +46,6 @@ class Wave {
 
  private:
   void attend_piece(const AttendPiece& piece, int lane) {
-    if (piece.kind == PieceKind::kNothing) return;
     AttendTask task;
     task.parts = piece.parts;
     task.n_parts = piece.n_parts;
@@ -59,7 +58,16 @@ class Wave {
     task.acc = piece.acc;
     task.logits = piece.logits;
     task.scratch = plan_.scratch(lane);
-    (piece.kind == PieceKind::kStream ? kernels_.stream : kernels_.block)(task);
+    switch (piece.kind) {
+      case PieceKind::kNothing:
+        return;
+      case PieceKind::kStream:
+        return kernels_.stream(task);
+      case PieceKind::kCodebook:
+        return kernels_.codebook(task);
+      case PieceKind::kBlock:
+        return kernels_.block(task);
+    }
   }
 
   void merge(const AttendLine& line, int lane) {

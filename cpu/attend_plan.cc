@@ -16,6 +16,12 @@ namespace {
 // 512 slots of one head: 256 KiB of K and V at D = 128, f16. Blocks have more work per slot.
 constexpr int kStreamSlots = 8 * kTileSlots;
 constexpr int kBlockSlots = 32 * kTileSlots;
+// A codeword that a piece refers to costs as much as a value row, so pieces are long; the fewer
+// heads there are, the shorter, so that there is work for all threads.
+constexpr int kCodebookSlotsPerHead = 64 * kTileSlots;
+constexpr int kFewestCodebookHeads = 4, kMostCodebookHeads = 8;
+constexpr int kCodebookSlots = kMostCodebookHeads * kCodebookSlotsPerHead;  // at most
+constexpr int kCodewordsPerSlot = 2;
 // The most rows of a piece; lines that have more together share in several pieces.
 constexpr int kBlockRows = 128;
 // How often lines may part and still read on together; bounds the number of pieces.
@@ -25,14 +31,34 @@ constexpr int64_t kWorkspaceTarget = int64_t{64} << 20;
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 int divide_up(int64_t n, int64_t by) { return static_cast<int>((n + by - 1) / by); }
 
-PieceKind kind_of(const SkvRun&, bool has_many_rows) {
-  return has_many_rows ? PieceKind::kBlock : PieceKind::kStream;
+// Codewords are worth a product of their own where slots refer to most of them.
+bool shares_codewords(const SkvRun& run) {
+  return run.codec == SKV_CODEC_CODEBOOK &&
+         codebook_size(run) <= kCodewordsPerSlot * int64_t{run.slots};
+}
+
+PieceKind kind_of(const SkvRun& run, bool has_many_rows) {
+  if (has_many_rows) return PieceKind::kBlock;
+  return shares_codewords(run) ? PieceKind::kCodebook : PieceKind::kStream;
 }
 
 // Pieces of this kind hold slots of one run only.
-bool is_within_run(PieceKind) { return false; }
+bool is_within_run(PieceKind kind) { return kind == PieceKind::kCodebook; }
 
-int piece_slots(PieceKind kind) { return kind == PieceKind::kBlock ? kBlockSlots : kStreamSlots; }
+int piece_slots(PieceKind kind, int kv_heads) {
+  if (kind == PieceKind::kCodebook) {
+    return kCodebookSlotsPerHead * std::clamp(kv_heads, kFewestCodebookHeads, kMostCodebookHeads);
+  }
+  return kind == PieceKind::kBlock ? kBlockSlots : kStreamSlots;
+}
+
+// What a line that reads these slots alone may be cut into: also together with others, whose rows
+// can make them a block.
+int most_pieces(PieceKind kind, int slots) {
+  return divide_up(slots, kind == PieceKind::kStream ? kStreamSlots : kBlockSlots);
+}
+static_assert(kStreamSlots <= kBlockSlots &&
+              kBlockSlots <= kFewestCodebookHeads * kCodebookSlotsPerHead);
 
 // Rows of acc that the kernel writes.
 int acc_rows(PieceKind kind, int rows) {
@@ -107,9 +133,15 @@ void AttendPlan::count(const SkvAttendParams& params, const QueryBlocks& cut, in
     int64_t tiles = 0;
     for_each_span(params.runs + head.first_run, head.n_runs, has_many_rows,
                   [&](PieceKind kind, int, int slots) {
-                    pieces += divide_up(slots, piece_slots(kind));
+                    pieces += most_pieces(kind, slots);
                     tiles += tiles_of(slots);
                   });
+    for (int i = 0; i < head.n_runs && !has_many_rows; ++i) {
+      const SkvRun& run = params.runs[head.first_run + i];
+      if (!shares_codewords(run)) continue;
+      most_codewords_ = std::max(most_codewords_, codebook_size(run));
+      most_codebook_slots_ = std::max(most_codebook_slots_, std::min(run.slots, kCodebookSlots));
+    }
     most_lines_ += blocks;
     most_parts_ += int64_t{blocks} * (2 + cuts);
     most_partials_ += blocks * pieces;
@@ -134,7 +166,14 @@ size_t AttendPlan::carve(int lanes, void* base) {
   l_ = carver.take<float>(piece_rows_);
   acc_ = carver.take<float>(acc_floats_);
   logits_ = carver.take<float>(logit_floats_);
-  scratch_floats_ = round_up(attend_scratch_floats(most_rows_, head_dim_), 16);
+  scratch_floats_ = std::max(attend_scratch_floats(most_rows_, head_dim_),
+                             attend_scratch_floats(kStreamRows, head_dim_));
+  if (most_codewords_ > 0) {
+    scratch_floats_ = std::max(scratch_floats_,
+                               codebook_scratch_floats(std::min(most_rows_, kStreamRows), head_dim_,
+                                                       most_codebook_slots_, most_codewords_));
+  }
+  scratch_floats_ = round_up(scratch_floats_, 16);
   scratch_ = carver.take<float>(lanes * scratch_floats_);
   return carver.used();
 }
@@ -157,10 +196,9 @@ void AttendPlan::add(const SkvAttendParams& params, const QueryBlocks& cut, int 
       const SkvHead& head = params.heads[h];
       line.partials = partials_ + partials_used_;
       partials_used_ += 1 + std::min({kSharedLevels, sharers_ - 1, head.n_runs});
-      for_each_span(params.runs + head.first_run, head.n_runs, line.has_many_rows,
-                    [&](PieceKind kind, int, int slots) {
-                      partials_used_ += divide_up(slots, piece_slots(kind));
-                    });
+      for_each_span(
+          params.runs + head.first_run, head.n_runs, line.has_many_rows,
+          [&](PieceKind kind, int, int slots) { partials_used_ += most_pieces(kind, slots); });
     }
   }
 }
@@ -266,9 +304,10 @@ void AttendPlan::cut_rows(const int* begin, const int* end, int rows, RunRange r
   for_each_span(runs_of(lines_[*begin]) + range.first, range.end - range.first,
                 rows > kStreamRows || lines_[*begin].has_many_rows,
                 [&](PieceKind kind, int first, int slots) {
-                  for (int done = 0; done < slots; done += piece_slots(kind)) {
+                  const int size = piece_slots(kind, parts->params->kv_heads);
+                  for (int done = 0; done < slots; done += size) {
                     add_piece(kind, parts, n_parts, rows, first + done,
-                              std::min(piece_slots(kind), slots - done));
+                              std::min(size, slots - done));
                   }
                 });
 }

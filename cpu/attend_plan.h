@@ -16,9 +16,10 @@
 namespace spindlekv::cpu {
 
 enum class PieceKind : int32_t {
-  kNothing,  // a line without slots: nothing to read, but a result to write
-  kStream,   // few rows: K and V straight from their storage
-  kBlock,    // many rows: both become floats once for all of them
+  kNothing,   // a line without slots: nothing to read, but a result to write
+  kStream,    // few rows: K and V straight from their storage
+  kCodebook,  // few rows over references: codewords once for all slots of the piece
+  kBlock,     // many rows: both become floats once for all of them
 };
 
 struct AttendPiece {
@@ -97,6 +98,7 @@ class AttendPlan {
   int64_t most_lines_ = 0, most_parts_ = 0, most_partials_ = 0;
   int64_t line_rows_ = 0, piece_rows_ = 0, acc_floats_ = 0, logit_floats_ = 0;
   int most_rows_ = 0, head_dim_ = 0;
+  int most_codewords_ = 0, most_codebook_slots_ = 0;  // of a run that is read as a codebook
   int sharers_;
 
   // What is there, and how much of it is taken.

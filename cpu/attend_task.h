@@ -77,14 +77,46 @@ struct ScoreTask {
 struct AttendKernels {
   void (*stream)(const AttendTask& task);
   void (*block)(const AttendTask& task);
+  void (*codebook)(const AttendTask& task);
   void (*merge)(const MergeTask& task);
   void (*add_scores)(const ScoreTask& task);
 };
 
+// What the scores of keys that turn while they are read need: the queries twice, the angles of 64
+// positions, four keys; each with room for three vectors of 16 that overlap.
+static inline int64_t turned_scores_floats(int rows, int head_dim) {
+  return (2 * int64_t{rows} + 64 + 4) * (padded_dim(head_dim) + 48);
+}
+
 static inline int64_t attend_scratch_floats(int rows, int head_dim) {
   const int64_t dim = padded_dim(head_dim);
-  // Queries, logits and four numbers a row; keys; values or turned keys.
-  return block_lanes(rows) * (dim + kTileSlots + 4) + kKeySlots * kKeyStride + kTileSlots * dim;
+  // Queries, logits and four numbers a row; keys; values or turned keys; in streams what turns
+  // keys.
+  return block_lanes(rows) * (dim + kTileSlots + 4) + kKeySlots * kKeyStride + kTileSlots * dim +
+         (rows <= kStreamRows ? turned_scores_floats(rows, head_dim) : 0);
+}
+
+static inline int codebook_size(const SkvRun& run) {
+  return run.k_codewords > run.v_codewords ? run.k_codewords : run.v_codewords;
+}
+
+// What the key codewords of a piece need as 16-bit integers, with the queries and the angles of 64
+// positions; up to so many are worth it.
+static inline int64_t word_scores_floats(int rows, int head_dim, int64_t codewords) {
+  return (codewords + rows + 64) * ((padded_dim(head_dim) + 96) / 2 + 1);
+}
+static inline int64_t most_words(int slots) { return slots / 2; }
+
+// What attend_codebook needs for pieces of up to so many slots and codewords.
+static inline int64_t codebook_scratch_floats(int rows, int head_dim, int slots,
+                                              int64_t codewords) {
+  const int64_t fours = (rows + 3) / 4 * 4;
+  const int64_t words = codewords < most_words(slots) ? codewords : most_words(slots);
+  // Queries; weights, by row and by slot; turning; bins and the list of those touched; logits;
+  // words.
+  return padded_rows(rows) * padded_dim(head_dim) + 2 * fours * kTileSlots +
+         turned_scores_floats(rows, head_dim) + codewords * (fours + 1) +
+         int64_t{tiles_of(slots)} * rows * kTileSlots + word_scores_floats(rows, head_dim, words);
 }
 
 SKV_DECLARE_ISA_TABLE(AttendKernels, attend_kernels)
@@ -93,6 +125,7 @@ SKV_DECLARE_ISA_TABLE(AttendKernels, attend_kernels)
 namespace SKV_ISA {
 void attend_stream(const AttendTask& task);
 void attend_block(const AttendTask& task);
+void attend_codebook(const AttendTask& task);
 void merge_partials(const MergeTask& task);
 void add_scores(const ScoreTask& task);
 }  // namespace SKV_ISA

@@ -26,6 +26,12 @@ namespace spindlekv::cpu::SKV_ISA {
 
 // ---- made of the primitives above -----------------------------------------------------
 
+// Even and odd ones of 2 kWidth elements.
+template <class Element>
+static inline void load_pairs(const Element* p, Vec* even, Vec* odd) {
+  split_pairs(load(p), load(p + kWidth), even, odd);
+}
+
 // canonical::exp_canonical in every lane, bit for bit. Lanes above 0 are not meant to occur.
 static inline Vec exp_canonical(Vec x) {
   namespace c = spindlekv::canonical;

@@ -65,6 +65,7 @@ static inline Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
 static inline Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 static inline Vec neg_fma(Vec a, Vec b, Vec c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
 static inline Vec madd(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+static inline Vec neg_madd(Vec a, Vec b, Vec c) { return neg_fma(a, b, c); }
 
 // To the nearest integer, ties to even.
 static inline Vec round_nearest(Vec a) {
@@ -117,11 +118,9 @@ static inline void sum_4(const Vec* a, float* out) {
 }
 
 // Even and odd elements of 16 floats, and back.
-static inline void load_pairs(const float* p, Vec* even, Vec* odd) {
-  const __m256 low = _mm256_loadu_ps(p);
-  const __m256 high = _mm256_loadu_ps(p + 8);
-  const __m256 left = _mm256_permute2f128_ps(low, high, 0x20);
-  const __m256 right = _mm256_permute2f128_ps(low, high, 0x31);
+static inline void split_pairs(Vec low, Vec high, Vec* even, Vec* odd) {
+  const __m256 left = _mm256_permute2f128_ps(low.v, high.v, 0x20);
+  const __m256 right = _mm256_permute2f128_ps(low.v, high.v, 0x31);
   even->v = _mm256_shuffle_ps(left, right, 0x88);
   odd->v = _mm256_shuffle_ps(left, right, 0xdd);
 }

@@ -81,6 +81,7 @@ static inline Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 static inline Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 static inline Vec neg_fma(Vec a, Vec b, Vec c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
 static inline Vec madd(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+static inline Vec neg_madd(Vec a, Vec b, Vec c) { return neg_fma(a, b, c); }
 
 // To the nearest integer, ties to even.
 static inline Vec round_nearest(Vec a) {
@@ -130,14 +131,12 @@ static inline void sum_4(const Vec* a, float* out) {
 }
 
 // Even and odd elements of 32 floats, and back.
-static inline void load_pairs(const float* p, Vec* even, Vec* odd) {
-  const __m512 low = _mm512_loadu_ps(p);
-  const __m512 high = _mm512_loadu_ps(p + 16);
+static inline void split_pairs(Vec low, Vec high, Vec* even, Vec* odd) {
   const __m512i evens =
       _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   const __m512i odds = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-  even->v = _mm512_permutex2var_ps(low, evens, high);
-  odd->v = _mm512_permutex2var_ps(low, odds, high);
+  even->v = _mm512_permutex2var_ps(low.v, evens, high.v);
+  odd->v = _mm512_permutex2var_ps(low.v, odds, high.v);
 }
 static inline void store_pairs(float* p, Vec even, Vec odd) {
   const __m512i lows = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);

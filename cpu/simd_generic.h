@@ -116,8 +116,10 @@ static inline Vec fma(Vec a, Vec b, Vec c) {
 static inline Vec neg_fma(Vec a, Vec b, Vec c) { return fma({-a.v}, b, c); }
 #if defined(__FP_FAST_FMAF)
 static inline Vec madd(Vec a, Vec b, Vec c) { return fma(a, b, c); }
+static inline Vec neg_madd(Vec a, Vec b, Vec c) { return neg_fma(a, b, c); }
 #else
 static inline Vec madd(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+static inline Vec neg_madd(Vec a, Vec b, Vec c) { return {c.v - a.v * b.v}; }
 #endif
 
 // To the nearest integer, ties to even, for |a| < 2^22 (larger ones are masked out by the callers).
@@ -165,9 +167,9 @@ static inline void sum_4(const Vec* a, float* out) {
 }
 
 // Even and odd elements of 8 floats, and back.
-static inline void load_pairs(const float* p, Vec* even, Vec* odd) {
-  even->v = Floats{p[0], p[2], p[4], p[6]};
-  odd->v = Floats{p[1], p[3], p[5], p[7]};
+static inline void split_pairs(Vec low, Vec high, Vec* even, Vec* odd) {
+  even->v = Floats{low.v[0], low.v[2], high.v[0], high.v[2]};
+  odd->v = Floats{low.v[1], low.v[3], high.v[1], high.v[3]};
 }
 static inline void store_pairs(float* p, Vec even, Vec odd) {
   for (int i = 0; i < kWidth; ++i) {

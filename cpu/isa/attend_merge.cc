@@ -70,7 +70,7 @@ void add_scores(const ScoreTask& task) {
   for (int i = 0; i < task.count; ++i) task.sum[i] += sums[i];
 }
 
-extern const AttendKernels attend_kernels = {attend_stream, attend_block, merge_partials,
-                                             add_scores};
+extern const AttendKernels attend_kernels = {attend_stream, attend_block, attend_codebook,
+                                             merge_partials, add_scores};
 
 }  // namespace spindlekv::cpu::SKV_ISA

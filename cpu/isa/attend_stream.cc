@@ -9,6 +9,7 @@
 #include "cpu/isa/attend_rows.h"
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
+#include "cpu/isa/turned_scores.h"
 
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
@@ -202,9 +203,9 @@ struct ValueCall {
 
 struct Memory {
   float* q;       // [rows, dim]
-  float* keys;    // [64, dim] turned keys
   float* scores;  // [rows, 64]
   float* factor;  // [rows]
+  TurnedScores* turned;
 };
 
 template <class Element>
@@ -212,29 +213,24 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
            int rows, int dim) {
   const SkvAttendParams& params = *task.parts->params;
   const Ahead ahead{next.k, params.head_dim * static_cast<int>(sizeof(Element))};
-  if (!tile.has_turn) {
+  if (tile.has_turn) {
+    const void* rows_ahead[kTileSlots];
+    for (int i = 0; i < kTileSlots; ++i) {
+      const int slot = i + kPrefetchSlots;
+      rows_ahead[i] = slot < kTileSlots ? tile.k[slot] : next.k[slot - kTileSlots];
+    }
+    score_turned(memory.turned, tile.k, tile.turn, tile.count, rows_ahead, nullptr, memory.scores);
+  } else {
     by_fours(rows, ScoreCall<Element>{memory.q, dim, tile.k, tile.count, params.head_dim, tile.k,
                                       ahead, memory.scores});
-    if (!tile.has_k_magnitude) return;
-    for (int r = 0; r < rows; ++r) {
-      float* const x = memory.scores + r * kTileSlots;
-      for (int i = 0; i < kTileSlots; i += kWidth) {
-        store(x + i, mul(load(x + i), load(tile.k_magnitude + i)));
-      }
+  }
+  if (!tile.has_k_magnitude) return;
+  for (int r = 0; r < rows; ++r) {
+    float* const x = memory.scores + r * kTileSlots;
+    for (int i = 0; i < kTileSlots; i += kWidth) {
+      store(x + i, mul(load(x + i), load(tile.k_magnitude + i)));
     }
-    return;
   }
-  const void* turned[kTileSlots];
-  for (int slot = 0; slot < kTileSlots; ++slot) {
-    float* const row = memory.keys + slot * dim;
-    turned[slot] = row;
-    if (slot < tile.count)
-      load_key<Element>(tile, slot, params.rope, row, params.head_dim, dim);
-    else
-      turned[slot] = turned[tile.count - 1];
-  }
-  by_fours(rows, ScoreCall<float>{memory.q, dim, turned, tile.count, params.head_dim, tile.k, ahead,
-                                  memory.scores});
 }
 
 // Logits to weights: updates m and l, leaves exp(x - m) in scores and the rescale factor of acc.
@@ -271,14 +267,21 @@ void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, con
                                     ahead, task.acc});
 }
 
+bool turns_any_key(const AttendTask& task) {
+  if (!task.source.turn_keys) return false;
+  for (int i = 0; i < task.source.n_runs; ++i) {
+    if (task.source.runs[i].rotated == 0) return true;
+  }
+  return false;
+}
+
 template <class Element>
 void stream(const AttendTask& task) {
   const int dim = padded_dim(task.parts->params->head_dim);
   const int rows = task.rows;
   Memory memory;
   memory.q = task.scratch;
-  memory.keys = memory.q + padded_rows(rows) * dim;
-  memory.scores = memory.keys + kTileSlots * dim;
+  memory.scores = memory.q + padded_rows(rows) * dim;
   memory.factor = memory.scores + padded_rows(rows) * kTileSlots;
 
   load_all_queries(task, rows, dim, memory.q);
@@ -287,6 +290,12 @@ void stream(const AttendTask& task) {
     task.l[r] = 0.0f;
   }
   for (int i = 0; i < rows * dim; i += kWidth) store(task.acc + i, zero());
+  TurnedScores turned;
+  memory.turned = &turned;
+  if (turns_any_key(task)) {
+    turned =
+        begin_turned_scores(*task.parts->params, memory.q, rows, memory.factor + padded_rows(rows));
+  }
 
   SlotTile tiles[2];
   const int n_tiles = tiles_of(task.n_slots);

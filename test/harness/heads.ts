@@ -27,6 +27,8 @@ export interface HeadOptions {
   readonly hasBeta?: boolean;
   /** Largest step between the positions of neighbours; 1: no gaps. */
   readonly step?: number;
+  /** Codewords of a codebook run. Default: one for three slots, and one more. */
+  readonly codewords?: number;
 }
 
 function makeRun(
@@ -66,7 +68,7 @@ function makeRun(
     };
   }
   const codewords = () => {
-    const count = Math.ceil(slots / 3) + 1;
+    const count = options.codewords ?? Math.ceil(slots / 3) + 1;
     return makeValues(pattern, count * headDim, dtype, random).map((x) =>
       roundTo(dtype, x / Math.sqrt(headDim)),
     );

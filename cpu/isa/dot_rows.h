@@ -1,0 +1,96 @@
+// Dot products of four rows of keys with a few query rows.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/attend_task.h"
+#include "cpu/simd.h"
+#include "cpu/slot_tile.h"
+
+namespace spindlekv::cpu::SKV_ISA {
+
+inline constexpr int kQuad = 4;
+// Query rows at a time: their accumulators for four keys fill half of the registers.
+inline constexpr int kRowsAtOnce = kWidth == 16 ? 4 : 2;
+
+// out[r * out_stride + i] = q[r] . k[i] over n elements, a multiple of 8; q has 0 up to a multiple
+// of 16.
+template <class Element, int kRows>
+inline void dot_quad(const float* q, int64_t q_stride, const Element* const* k, int n, float* out,
+                     int64_t out_stride) {
+  Vec acc[kRows][kQuad];
+  for (int r = 0; r < kRows; ++r) {
+    for (int i = 0; i < kQuad; ++i) acc[r][i] = zero();
+  }
+  int d = 0;
+  for (; d + kWidth <= n; d += kWidth) {
+    Vec key[kQuad];
+    for (int i = 0; i < kQuad; ++i) key[i] = load(k[i] + d);
+    for (int r = 0; r < kRows; ++r) {
+      const Vec query = load(q + r * q_stride + d);
+      for (int i = 0; i < kQuad; ++i) acc[r][i] = madd(query, key[i], acc[r][i]);
+    }
+  }
+  if (kWidth > 8 && d < n) {
+    Vec key[kQuad];
+    for (int i = 0; i < kQuad; ++i) key[i] = load_8(k[i] + d);
+    for (int r = 0; r < kRows; ++r) {
+      const Vec query = load(q + r * q_stride + d);
+      for (int i = 0; i < kQuad; ++i) acc[r][i] = madd(query, key[i], acc[r][i]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) sum_4(acc[r], out + r * out_stride);
+}
+
+// Calls run<n>(first row) for all rows, kRowsAtOnce or fewer at a time.
+template <class Call>
+inline void by_rows(int rows, const Call& call) {
+  for (int r = 0; r < rows; r += kRowsAtOnce) {
+    switch (rows - r < kRowsAtOnce ? rows - r : kRowsAtOnce) {
+      case 1:
+        call.template run<1>(r);
+        break;
+      case 2:
+        call.template run<2>(r);
+        break;
+      case 3:
+        call.template run<3>(r);
+        break;
+      default:
+        call.template run<kRowsAtOnce>(r);
+        break;
+    }
+  }
+}
+
+template <class Element>
+struct DotCall {
+  const float* q;
+  int64_t q_stride;
+  const Element* const* k;
+  int n;
+  float* out;
+  int64_t out_stride;
+  template <int kRows>
+  void run(int r) const {
+    dot_quad<Element, kRows>(q + r * q_stride, q_stride, k, n, out + r * out_stride, out_stride);
+  }
+};
+
+// Four columns of scores that may end at a slot within: out of the way first.
+struct Columns {
+  float apart[kStreamRows * kQuad];
+  float* out;
+  int n;
+  Columns(float* tile_out, int wanted) : out(tile_out), n(wanted) {}
+  float* target() { return n < kQuad ? apart : out; }
+  int stride() const { return n < kQuad ? kQuad : kTileSlots; }
+  void finish(int rows) const {
+    if (n >= kQuad) return;
+    for (int r = 0; r < rows; ++r) {
+      for (int i = 0; i < n; ++i) out[r * kTileSlots + i] = apart[r * kQuad + i];
+    }
+  }
+};
+
+}  // namespace spindlekv::cpu::SKV_ISA

@@ -1,0 +1,356 @@
+// See turned_scores.h. On AVX-512 a key stays in registers from its storage to the last query row.
+#include "cpu/isa/turned_scores.h"
+
+#include "cpu/attend_task.h"
+#include "cpu/isa/dot_rows.h"
+#include "cpu/isa/rows.h"
+#include "cpu/isa/word_scores.h"
+
+namespace spindlekv::cpu::SKV_ISA {
+namespace {
+
+constexpr int kLineBytes = 64;
+// A block with fewer slots is not worth turning the queries for.
+constexpr int kLeastSlots = 4;
+// Largest difference between a row of the table and its composition, over the length of the row:
+// four times what rounding gives.
+constexpr float kComposition = 1e-6f;
+
+int vectors_of(int elements) { return (elements + kWidth - 1) / kWidth; }
+
+// Where vector v of elements [first, end) begins, and how many of its lanes the one before has.
+struct Place {
+  int at, covered;
+};
+Place place_of(int v, int first, int end) {
+  const int wanted = first + v * kWidth;
+  const int at = wanted + kWidth <= end ? wanted : end - kWidth;
+  return {at, wanted - at};
+}
+
+int pairs_of(const TurnedScores& scores) { return scores.rope->n_rot / 2; }
+int turn_at(const TurnedScores& scores, int v) { return place_of(v, 0, pairs_of(scores)).at; }
+int rest_at(const TurnedScores& scores, int v) {
+  return place_of(v, scores.rope->n_rot, scores.head_dim).at;
+}
+
+// One query row in the order of the split products.
+void split_query(const TurnedScores& scores, const float* q, float* out) {
+  const int pairs = pairs_of(scores);
+  const bool is_norm = scores.rope->style == SKV_ROPE_NORM;
+  for (int v = 0; v < scores.turns; ++v, out += 2 * kWidth) {
+    const Place place = place_of(v, 0, pairs);
+    for (int lane = 0; lane < kWidth; ++lane) {
+      const int pair = place.at + lane;
+      const bool is_there = lane < place.covered;
+      out[lane] = is_there ? 0.0f : q[is_norm ? 2 * pair : pair];
+      out[kWidth + lane] = is_there ? 0.0f : q[is_norm ? 2 * pair + 1 : pairs + pair];
+    }
+  }
+  for (int v = 0; v < scores.rests; ++v, out += kWidth) {
+    const Place place = place_of(v, scores.rope->n_rot, scores.head_dim);
+    for (int lane = 0; lane < kWidth; ++lane) {
+      out[lane] = lane < place.covered ? 0.0f : q[place.at + lane];
+    }
+  }
+}
+
+// Row 0 must be cosines alone; they are the length of every row (YaRN's attention factor).
+bool measure_row_0(const TurnedScores& scores, float* largest) {
+  *largest = 0.0f;
+  for (int i = 0; i < pairs_of(scores); ++i) {
+    const float c = scores.rope->cos_sin[2 * i];
+    if (!(c > 0.0f) || scores.rope->cos_sin[2 * i + 1] != 0.0f) return false;
+    *largest = c > *largest ? c : *largest;
+  }
+  return true;
+}
+
+void make_angles(const TurnedScores& scores) {
+  const int count = scores.rope->positions < kTurnBlock ? scores.rope->positions : kTurnBlock;
+  float* out = scores.angles;
+  for (int p = 0; p < count; ++p) {
+    for (int v = 0; v < scores.turns; ++v, out += 2 * kWidth) {
+      const int at = 2 * turn_at(scores, v);
+      Vec length, none, c, s;
+      load_pairs(scores.rope->cos_sin + at, &length, &none);
+      load_pairs(table_row(*scores.rope, p) + at, &c, &s);
+      store(out, div(c, length));
+      store(out + kWidth, div(s, length));
+    }
+  }
+}
+
+const float* angles_of(const TurnedScores& scores, int32_t turn) {
+  const int place = turn < 0 ? 0 : turn % kTurnBlock;
+  return scores.angles + place * scores.turns * 2 * kWidth;
+}
+
+// ---- the queries of a block -------------------------------------------------------------
+
+// Whether row `first` turned on by the angles of `last` is row `last`.
+bool rows_compose(const TurnedScores& scores, int64_t first, int64_t last) {
+  const float* const angles = angles_of(scores, static_cast<int32_t>(last - first));
+  Vec most = zero();
+  for (int v = 0; v < scores.turns; ++v) {
+    const int at = 2 * turn_at(scores, v);
+    Vec c, s, c_last, s_last;
+    load_pairs(table_row(*scores.rope, first) + at, &c, &s);
+    load_pairs(table_row(*scores.rope, last) + at, &c_last, &s_last);
+    const Vec c_on = load(angles + v * 2 * kWidth);
+    const Vec s_on = load(angles + v * 2 * kWidth + kWidth);
+    const Vec x = sub(neg_madd(s, s_on, mul(c, c_on)), c_last);
+    const Vec y = sub(madd(c, s_on, mul(s, c_on)), s_last);
+    most = max(madd(x, x, mul(y, y)), most);
+  }
+  const float bound = kComposition * scores.largest;
+  return reduce_max(most) <= bound * bound;
+}
+
+// Turns the queries back by the positions of the block; false if its rows do not compose.
+bool turn_queries(TurnedScores* scores, int32_t block) {
+  if (block == scores->block) return scores->block_composes;
+  scores->block = block;
+  const int64_t first = int64_t{block} * kTurnBlock;
+  const int64_t end = scores->rope->positions;
+  const int64_t last = first + kTurnBlock <= end ? first + kTurnBlock - 1 : end - 1;
+  scores->block_composes = rows_compose(*scores, first, last);
+  if (!scores->block_composes) return false;
+  for (int v = 0; v < scores->turns; ++v) {
+    Vec c, s;
+    load_pairs(table_row(*scores->rope, first) + 2 * turn_at(*scores, v), &c, &s);
+    for (int r = 0; r < scores->rows; ++r) {
+      const int at = r * scores->stride + v * 2 * kWidth;
+      const Vec x = load(scores->base + at);
+      const Vec y = load(scores->base + at + kWidth);
+      store(scores->turned + at, madd(y, s, mul(x, c)));
+      store(scores->turned + at + kWidth, neg_madd(x, s, mul(y, c)));
+    }
+  }
+  return true;
+}
+
+// ---- products of four keys ---------------------------------------------------------------
+
+template <class Element, bool kNorm>
+inline void load_turned(const Element* row, int pairs, int at, const float* angles, Vec* x,
+                        Vec* y) {
+  Vec first, second;
+  if (kNorm) {
+    load_pairs(row + 2 * at, &first, &second);
+  } else {
+    first = load(row + at);
+    second = load(row + pairs + at);
+  }
+  const Vec c = load(angles);
+  const Vec s = load(angles + kWidth);
+  *x = neg_madd(second, s, mul(first, c));
+  *y = madd(second, c, mul(first, s));
+}
+
+template <class Element, bool kNorm, int kRows>
+inline void score_quad(const TurnedScores& scores, const float* q, const Element* const* k,
+                       const float* const* angles, float* out, int out_stride) {
+  const int pairs = pairs_of(scores);
+  Vec acc[kRows][kQuad];
+  for (int r = 0; r < kRows; ++r) {
+    for (int i = 0; i < kQuad; ++i) acc[r][i] = zero();
+  }
+  for (int v = 0; v < scores.turns; ++v) {
+    const int at = turn_at(scores, v);
+    Vec x[kQuad], y[kQuad];
+    for (int i = 0; i < kQuad; ++i) {
+      load_turned<Element, kNorm>(k[i], pairs, at, angles[i] + v * 2 * kWidth, &x[i], &y[i]);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const float* const query = q + r * scores.stride + v * 2 * kWidth;
+      const Vec query_x = load(query);
+      const Vec query_y = load(query + kWidth);
+      for (int i = 0; i < kQuad; ++i) acc[r][i] = madd(query_x, x[i], acc[r][i]);
+      for (int i = 0; i < kQuad; ++i) acc[r][i] = madd(query_y, y[i], acc[r][i]);
+    }
+  }
+  for (int v = 0; v < scores.rests; ++v) {
+    const int at = rest_at(scores, v);
+    Vec key[kQuad];
+    for (int i = 0; i < kQuad; ++i) key[i] = load(k[i] + at);
+    for (int r = 0; r < kRows; ++r) {
+      const Vec query = load(q + r * scores.stride + (2 * scores.turns + v) * kWidth);
+      for (int i = 0; i < kQuad; ++i) acc[r][i] = madd(query, key[i], acc[r][i]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) sum_4(acc[r], out + r * out_stride);
+}
+
+// The same through memory: more rows than registers hold share the turned keys.
+template <class Element, bool kNorm>
+void score_quad_stored(const TurnedScores& scores, const float* q, const Element* const* k,
+                       const float* const* angles, float* out, int out_stride) {
+  const int pairs = pairs_of(scores);
+  const float* rows[kQuad];
+  for (int i = 0; i < kQuad; ++i) {
+    float* key = scores.keys + i * scores.stride;
+    rows[i] = key;
+    for (int v = 0; v < scores.turns; ++v, key += 2 * kWidth) {
+      Vec x, y;
+      load_turned<Element, kNorm>(k[i], pairs, turn_at(scores, v), angles[i] + v * 2 * kWidth, &x,
+                                  &y);
+      store(key, x);
+      store(key + kWidth, y);
+    }
+    for (int v = 0; v < scores.rests; ++v, key += kWidth) {
+      store(key, load(k[i] + rest_at(scores, v)));
+    }
+  }
+  by_rows(scores.rows, DotCall<float>{q, scores.stride, rows, scores.stride, out, out_stride});
+}
+
+template <class Element, bool kNorm>
+inline void score_rows(const TurnedScores& scores, const float* q, const Element* const* k,
+                       const float* const* angles, float* out, int out_stride) {
+  if (kWidth < 16) return score_quad_stored<Element, kNorm>(scores, q, k, angles, out, out_stride);
+  switch (scores.rows) {
+    case 1:
+      return score_quad<Element, kNorm, 1>(scores, q, k, angles, out, out_stride);
+    case 2:
+      return score_quad<Element, kNorm, 2>(scores, q, k, angles, out, out_stride);
+    case 3:
+      return score_quad<Element, kNorm, 3>(scores, q, k, angles, out, out_stride);
+    case 4:
+      return score_quad<Element, kNorm, 4>(scores, q, k, angles, out, out_stride);
+    default:
+      return score_quad_stored<Element, kNorm>(scores, q, k, angles, out, out_stride);
+  }
+}
+
+// ---- a tile ------------------------------------------------------------------------------
+
+struct Tile {
+  const void* const* k;
+  const int32_t* turn;
+  const void* const* ahead;
+  const int32_t* refs;
+  float* out;
+};
+
+template <class Element>
+inline void prefetch(const TurnedScores& scores, const void* row) {
+  const int bytes = scores.head_dim * static_cast<int>(sizeof(Element));
+  for (int at = 0; at < bytes; at += kLineBytes) {
+    __builtin_prefetch(static_cast<const char*>(row) + at, 0, 3);
+  }
+}
+
+// Slots [from, to) of one block, by the queries of that block. The last quad repeats its last slot.
+template <class Element, bool kNorm>
+void score_block(const TurnedScores& scores, const float* q, const Tile& tile, int from, int to) {
+  for (int slot = from; slot < to; slot += kQuad) {
+    const Element* k[kQuad];
+    const float* angles[kQuad];
+    for (int i = 0; i < kQuad; ++i) {
+      const int each = slot + i < to ? slot + i : to - 1;
+      k[i] = static_cast<const Element*>(tile.k[each]);
+      angles[i] = angles_of(scores, tile.turn[each]);
+      if (slot + i < to) prefetch<Element>(scores, tile.ahead[each]);
+    }
+    Columns columns(tile.out + slot, to - slot);
+    score_rows<Element, kNorm>(scores, q, k, angles, columns.target(), columns.stride());
+    columns.finish(scores.rows);
+  }
+}
+
+// Slots [from, to), each turned by its own row of the table.
+template <class Element>
+void score_apart(const TurnedScores& scores, const Tile& tile, int from, int to) {
+  const SkvRope& rope = *scores.rope;
+  for (int slot = from; slot < to; slot += kQuad) {
+    const float* rows[kQuad];
+    for (int i = 0; i < kQuad; ++i) {
+      const int each = slot + i < to ? slot + i : to - 1;
+      float* const row = scores.keys + i * scores.dim;
+      rows[i] = row;
+      if (slot + i < to) prefetch<Element>(scores, tile.ahead[each]);
+      load_row<Element>(tile.k[each], row, scores.head_dim, scores.dim);
+      if (tile.turn[each] < 0) continue;
+      rotate_row(row, table_row(rope, tile.turn[each]), rope.n_rot, rope.style, 1.0f);
+    }
+    Columns columns(tile.out + slot, to - slot);
+    by_rows(scores.rows, DotCall<float>{scores.q, scores.dim, rows, scores.head_dim,
+                                        columns.target(), columns.stride()});
+    columns.finish(scores.rows);
+  }
+}
+
+int32_t block_of(int32_t turn) { return turn < 0 ? -1 : turn / kTurnBlock; }
+
+template <class Element>
+void score_tile(TurnedScores* scores, const Tile& tile, int count) {
+  int blocks = 1;
+  for (int i = 1; i < count; ++i) blocks += block_of(tile.turn[i]) != block_of(tile.turn[i - 1]);
+  const bool is_sparse = blocks > 1 && blocks * kLeastSlots > count;
+  if (!scores->composes || is_sparse) return score_apart<Element>(*scores, tile, 0, count);
+  for (int from = 0; from < count;) {
+    const int32_t block = block_of(tile.turn[from]);
+    int to = from + 1;
+    while (to < count && block_of(tile.turn[to]) == block) ++to;
+    if (block >= 0 && !turn_queries(scores, block)) {
+      score_apart<Element>(*scores, tile, from, to);
+    } else if (scores->words != nullptr) {
+      score_words(*scores, scores->words, tile.refs, tile.turn, from, to, tile.out);
+    } else {
+      const float* const q = block < 0 ? scores->base : scores->turned;
+      if (scores->rope->style == SKV_ROPE_NORM) {
+        score_block<Element, true>(*scores, q, tile, from, to);
+      } else {
+        score_block<Element, false>(*scores, q, tile, from, to);
+      }
+    }
+    from = to;
+  }
+}
+
+}  // namespace
+
+TurnedScores begin_turned_scores(const SkvAttendParams& params, const float* q, int rows,
+                                 float* memory) {
+  TurnedScores scores;
+  scores.rope = &params.rope;
+  scores.dtype = params.dtype;
+  scores.rows = rows;
+  scores.head_dim = params.head_dim;
+  scores.dim = padded_dim(params.head_dim);
+  scores.q = q;
+  scores.turns = vectors_of(params.rope.n_rot / 2);
+  scores.rests = vectors_of(params.head_dim - params.rope.n_rot);
+  scores.stride = (2 * scores.turns + scores.rests) * kWidth;
+  scores.base = memory;
+  scores.turned = scores.base + rows * scores.stride;
+  scores.angles = scores.turned + rows * scores.stride;
+  scores.keys = scores.angles + kTurnBlock * scores.turns * 2 * kWidth;
+  scores.block = -1;
+  scores.block_composes = false;
+  scores.words = nullptr;
+  scores.composes = params.rope.n_rot / 2 >= kWidth && measure_row_0(scores, &scores.largest);
+  if (!scores.composes) return scores;
+  for (int r = 0; r < rows; ++r) {
+    split_query(scores, q + r * scores.dim, scores.base + r * scores.stride);
+    split_query(scores, q + r * scores.dim, scores.turned + r * scores.stride);
+  }
+  make_angles(scores);
+  return scores;
+}
+
+void score_turned(TurnedScores* scores, const void* const* k, const int32_t* turn, int count,
+                  const void* const* ahead, const int32_t* refs, float* out) {
+  const Tile tile{k, turn, ahead, refs, out};
+  switch (scores->dtype) {
+    case SKV_F16:
+      return score_tile<F16>(scores, tile, count);
+    case SKV_BF16:
+      return score_tile<Bf16>(scores, tile, count);
+    default:
+      return score_tile<float>(scores, tile, count);
+  }
+}
+
+}  // namespace spindlekv::cpu::SKV_ISA

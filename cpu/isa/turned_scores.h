@@ -1,0 +1,54 @@
+// Scores of a few query rows with keys that are stored before RoPE.
+//
+//   q . R(64 b + r) k = (R(64 b)^T q) . (R(r) k)
+// The queries turn back once per block of 64 positions, a key only by its place r within the block:
+// 64 rows of angles, made of the table's first rows, stay in the caches, where the rows of absolute
+// positions would be as many bytes as the keys. A table is taken apart like this where its rows
+// compose, which is looked at (row 0 without sine, the last row of every block); where they do not,
+// where blocks hold few slots, and for tables narrower than a vector, keys turn by their own row.
+//
+// Error: two turns instead of one add 3 roundings of f32 to each side, gamma(6) |q| |k| in all,
+// beside the gamma(D + 6) of docs/tolerance.md.
+#pragma once
+
+#include "core/ops.h"
+#include "cpu/simd.h"
+
+namespace spindlekv::cpu::SKV_ISA {
+
+inline constexpr int kTurnBlock = 64;  // positions
+
+struct WordScores;
+inline constexpr int kWordsAhead = 12;  // slots that codewords are prefetched before
+
+struct TurnedScores {
+  const SkvRope* rope;
+  int32_t dtype;
+  int rows, head_dim, dim;
+  const float* q;  // [rows, dim]
+  // Rows for the split products: `turns` vectors of first and of second elements of pairs in
+  // turn, then `rests` vectors of what does not turn. The last vector of either kind may begin
+  // early, where it overlaps the one before; queries are 0 in what is there already.
+  int turns, rests, stride;
+  float* base;    // [rows, stride] the queries
+  float* turned;  // [rows, stride] the queries turned back by 64 * block positions
+  float* angles;  // [64, turns, 2, kWidth] cosine and sine of the first positions over row 0
+  float* keys;    // [4, max(dim, stride)]
+  bool composes;  // row 0 has no sine, so other rows can be taken apart by it
+  float largest;  // cosine of row 0
+  int32_t block;  // of `turned`
+  bool block_composes;
+  WordScores* words;  // the codewords that keys refer to, if they are at hand; else NULL
+};
+
+// Prepares the queries q[rows, dim], which must outlive it. memory: turned_scores_floats.
+TurnedScores begin_turned_scores(const SkvAttendParams& params, const float* q, int rows,
+                                 float* memory);
+
+// out[r * 64 + s] = q[r] . (row k[s] turned by turn[s] positions, or as it is where turn[s] < 0)
+// for s < count <= 64. Row ahead[s] is prefetched when slot s is reached. refs[s]: the codeword
+// that k[s] is, where scores->words is set.
+void score_turned(TurnedScores* scores, const void* const* k, const int32_t* turn, int count,
+                  const void* const* ahead, const int32_t* refs, float* out);
+
+}  // namespace spindlekv::cpu::SKV_ISA
