@@ -14,6 +14,7 @@ import { scalingContextJob } from "./cpu/scaling-context.ts";
 import { scalingKeptJob } from "./cpu/scaling-kept.ts";
 import { sharedPrefixJob } from "./cpu/shared-prefix.ts";
 import { spindleJob } from "./cpu/spindle.ts";
+import { spindleCacheJob } from "./cpu/spindle-cache.ts";
 import type { RunContext, Suite } from "./suite.ts";
 
 const jobs: readonly CpuJob[] = [
@@ -22,6 +23,7 @@ const jobs: readonly CpuJob[] = [
   spindleJob,
   evictionJob,
   codebookJob,
+  spindleCacheJob,
   kmeansJob,
   sharedPrefixJob,
   callOverheadJob,
