@@ -97,6 +97,8 @@ void read_slots(const SlotSource& source, int first_slot, int count, SlotTile* t
   tile->has_turn = tile->has_k_magnitude = tile->has_v_magnitude = false;
   tile->has_mask = tile->has_beta = false;
 
+  tile->is_adjacent = false;
+
   int run_index = find_run(source, first_slot);
   int filled = 0;
   while (filled < tile->count) {
@@ -105,6 +107,7 @@ void read_slots(const SlotSource& source, int first_slot, int count, SlotTile* t
     const int n = std::min(tile->count - filled, run.slots - first);
     if (n <= 0) continue;  // an empty run
     add_run(source, run, first, n, filled, tile);
+    tile->is_adjacent = n == kTileSlots && run.codec == SKV_CODEC_RAW;
     filled += n;
   }
   std::fill(tile->k + filled, tile->k + kTileSlots, tile->k[filled - 1]);

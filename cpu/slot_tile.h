@@ -19,6 +19,7 @@ inline constexpr int kTileSlots = canonical::kBlockSlots;
 struct SlotTile {
   int count;  // slots; row pointers beyond it repeat the last one, the other arrays hold what they
               // hold
+  bool is_adjacent;  // 64 slots of one raw run: row i of k and v lies i rows after row 0
   // Which of the arrays below mean something for this tile.
   bool has_turn, has_k_magnitude, has_v_magnitude, has_mask, has_beta;
   const void* k[kTileSlots];  // key row: D elements of the K dtype
