@@ -96,9 +96,9 @@ struct SlotRange {
 
 // Writes what the block needs to know of its slots; true if some row may see this thread's slots.
 template <typename Traits>
-__device__ __forceinline__ bool load_slots(const AttendArgs& args, const SlotRange& range,
-                                           AttendShared<Traits>& shared) {
-  const HeadSlots head = slots_of_block(args, shared.rows);
+__device__ __forceinline__ bool load_slots(const AttendArgs& args, const AttendBlock& block,
+                                           const SlotRange& range, AttendShared<Traits>& shared) {
+  const HeadSlots head = slots_of_block(args, block);
   bool is_seen = false;
   for (int slot = static_cast<int>(threadIdx.x); slot < range.count; slot += Traits::kThreads) {
     const SkvRun run = load_constant(find_run(head, range.first + slot));
@@ -403,7 +403,7 @@ __global__ __launch_bounds__(Traits::kThreads,
     const SlotRange range{block.first_slot + done, min(kTableSlots, block.slots - done)};
     // load: the slots' attributes, then the first tile
     __syncthreads();  // the table of before was read
-    if (__syncthreads_or(load_slots<Traits>(args, range, shared)) == 0) {
+    if (__syncthreads_or(load_slots<Traits>(args, block, range, shared)) == 0) {
       store_hidden(args, range, shared.rows);
       continue;
     }

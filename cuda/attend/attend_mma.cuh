@@ -16,9 +16,10 @@
 // its value would spread through 0 * NaN; such tiles, once found, are added element by element.
 //
 // Bytes: slots * D * 4, and (D + 2) * 4 a row and split. For 16 slots of D = 128 and f16 a warp
-// issues 32 LDSM, 64 HMMA and 16 LDGSTS in some 500 instructions for 8 KiB: on an SM that issues 4
-// a cycle 65 bytes a cycle, where an H100 delivers 13.4 (3.0 TB/s, 132 SMs, 1.7 GHz). Memory-bound;
-// 16 KiB a warp are on their way while it waits.
+// issues 32 LDSM, 64 HMMA and 16 LDGSTS in some 1000 instructions for 8 KiB (read off the machine
+// code for sm_90a: a loop of 1500, of which 500 are seldom run): on an SM that issues 4 a cycle 33
+// bytes a cycle, where an H100 delivers 13.4 (3.0 TB/s, 132 SMs, 1.7 GHz). Memory-bound by that
+// count; 16 KiB a warp are on their way while it waits.
 // Keys before RoPE turn on the way (turn.cuh), in kernels of their own.
 #pragma once
 
@@ -56,6 +57,7 @@ struct MmaTraits {
   static constexpr int kWords = kMaxDim / 8;      // of 16 bytes in a row
   static constexpr int kParts = kIsHalf ? 2 : 3;  // that sum up to q'
   static constexpr int kDimsOfLane = kMaxDim / kWarpSize;
+  static constexpr int kSlotsOfLane = kTile * kWords / kWarpSize;  // whose words a lane copies
   static constexpr int kSumPitch = kMaxDim + 8;  // floats; rows start 8 banks apart
   static_assert(kWords >= 8, "the swizzle spreads 8 rows over 8 words");
   static_assert(kTile == kBlockRows && kWarpSize == 2 * kTile);
@@ -74,6 +76,14 @@ struct TileSlots {
   alignas(8) unsigned flags[kCount];  // 0 where no row of the block sees the slot
 };
 
+// Sums of a warp over its slots.
+template <typename Traits>
+struct WarpResult {
+  alignas(16) float acc[kBlockRows][Traits::kSumPitch];  // in units of value_scale
+  float2 stats[kBlockRows];                              // maximum and sum of exponentials
+  float value_scale;
+};
+
 template <typename Traits>
 struct WarpRing {
   using Elem = typename Traits::Elem;
@@ -81,10 +91,12 @@ struct WarpRing {
   alignas(16) Elem value[Traits::kStages][Traits::kTile][Traits::kMaxDim];
   TileSlots slots[Traits::kStages];
 
-  // The ring is reused for the warp's sums, and for the weights of a merge.
-  __device__ float* sums() { return reinterpret_cast<float*>(&key[0][0][0]); }
+  // The ring is reused for what the warp ends with, and for the weights of a merge.
+  __device__ WarpResult<Traits>& result() {
+    return *reinterpret_cast<WarpResult<Traits>*>(&key[0][0][0]);
+  }
   static_assert(2 * Traits::kStages * sizeof(Elem) * Traits::kMaxDim * Traits::kTile >=
-                sizeof(float) * Traits::kSumPitch * kBlockRows);
+                sizeof(WarpResult<Traits>));
 };
 
 template <typename Traits>
@@ -94,8 +106,6 @@ struct MmaShared {
   alignas(16) Elem query[Traits::kParts][kBlockRows][Traits::kMaxDim];
   AttendRows rows;
   float row_scale[kBlockRows];  // undoes the power of two in the query as well
-  float2 stats[Traits::kWarps][kBlockRows];
-  float value_scale[Traits::kWarps];
   std::conditional_t<Traits::kTurns, TurnTable, NoTurns> turns;
 };
 
@@ -174,18 +184,54 @@ __device__ __forceinline__ void load_query_parts(const AttendArgs& args,
 // ---- slots
 // ---------------------------------------------------------------------------------------
 
+// The run that a lane's slots lie in, so that most slots need no search. Lanes 0 to 15 read the
+// keys of the 16 slots of a tile, lanes 16 to 31 the values; refs, rows and magnitudes are of
+// these.
+template <typename Elem>
+struct RunCursor {
+  int first = 0;  // slot of the head
+  int end = 0;    // past the last one
+  const Elem* rows = nullptr;
+  const void* refs = nullptr;  // null: rows are slots
+  const Elem* magnitudes = nullptr;
+  const int* positions = nullptr;
+  const uint16_t* mask = nullptr;
+  const float* beta = nullptr;
+  bool has_short_refs = false;
+  bool turns = false;
+};
+
+template <typename Elem>
+__device__ __forceinline__ void move_cursor(const HeadSlots& head, int slot,
+                                            RunCursor<Elem>& cursor) {
+  const SkvRun run = load_constant(find_run(head, slot));
+  const bool is_value = lane_id() >= kWarpSize / 2;
+  const bool is_codebook = run.codec != SKV_CODEC_RAW;
+  cursor.first = run.slot_base;
+  cursor.end = run.slot_base + run.slots;
+  cursor.rows = static_cast<const Elem*>(is_value ? run.v : run.k);
+  cursor.refs = !is_codebook ? nullptr : is_value ? run.v_ref : run.k_ref;
+  cursor.magnitudes = static_cast<const Elem*>(is_value ? run.v_magnitude : run.k_magnitude);
+  cursor.positions = run.positions;
+  cursor.mask = run.mask;
+  cursor.beta = run.beta;
+  cursor.has_short_refs = run.ref_bytes == 2;
+  cursor.turns = run.rotated == 0;
+}
+
 // What a lane read about its slot of a tile, before anything is computed from it, so that the loads
-// need not have arrived. Lanes 0 to 15 hold the keys of the 16 slots, lanes 16 to 31 the values.
+// need not have arrived.
 template <typename Elem>
 struct PendingSlot {
-  const Elem* rows;  // of the run
-  int64_t index;     // of the row among them
-  Elem magnitude;    // of a codebook
-  bool is_codebook;
-  bool is_there;
-  unsigned flags;
-  int position;
-  float beta;
+  const Elem* rows = nullptr;  // of the run
+  int64_t index = 0;           // of the row among them
+  Elem magnitude;              // of a codebook
+  bool is_codebook = false;
+  bool is_there = false;
+  bool turns = false;
+  unsigned mask = 0;
+  int position = 0;
+  float beta = 0.0f;
 };
 
 // Which slots the warps of the block take.
@@ -196,35 +242,28 @@ struct SlotStream {
 };
 
 template <typename Traits>
-__device__ __forceinline__ PendingSlot<typename Traits::Elem> load_slot(const SlotStream& stream,
-                                                                        int tile) {
+__device__ __forceinline__ PendingSlot<typename Traits::Elem> load_slot(
+    const SlotStream& stream, int tile, RunCursor<typename Traits::Elem>& cursor) {
   using Elem = typename Traits::Elem;
   PendingSlot<Elem> pending;
+  pending.magnitude = from_float<Elem>(1.0f);
   const int in_block = tile * Traits::kTile + lane_id() % Traits::kTile;
   pending.is_there = in_block < stream.count;
-  pending.rows = nullptr;
-  pending.index = 0;
-  pending.magnitude = from_float<Elem>(1.0f);
-  pending.is_codebook = false;
-  pending.flags = 0;
-  pending.position = 0;
-  pending.beta = 0.0f;
   if (!pending.is_there) return pending;
-  const SkvRun run = load_constant(find_run(stream.head, stream.first + in_block));
-  const bool is_value = lane_id() >= Traits::kTile;
-  const int index = stream.first + in_block - run.slot_base;
-  pending.rows = static_cast<const Elem*>(is_value ? run.v : run.k);
+  const int slot = stream.first + in_block;
+  if (slot >= cursor.end) move_cursor(stream.head, slot, cursor);
+  const int index = slot - cursor.first;
+  pending.rows = cursor.rows;
   pending.index = index;
-  pending.is_codebook = run.codec != SKV_CODEC_RAW;
+  pending.is_codebook = cursor.refs != nullptr;
   if (pending.is_codebook) {
-    const void* refs = is_value ? run.v_ref : run.k_ref;
-    const void* magnitudes = is_value ? run.v_magnitude : run.k_magnitude;
-    pending.index = codeword_of(refs, run.ref_bytes, index);
-    pending.magnitude = load_constant(static_cast<const Elem*>(magnitudes) + index);
+    pending.index = codeword_of(cursor.refs, cursor.has_short_refs ? 2 : 4, index);
+    pending.magnitude = load_constant(cursor.magnitudes + index);
   }
-  pending.flags = slot_flags(run, index);
-  pending.position = slot_position(run, index);
-  pending.beta = slot_beta(run, index);
+  pending.turns = cursor.turns;
+  pending.mask = cursor.mask == nullptr ? 0xffffu : load_constant(cursor.mask + index);
+  pending.position = load_constant(cursor.positions + index);
+  pending.beta = cursor.beta == nullptr ? 0.0f : load_constant(cursor.beta + index);
   return pending;
 }
 
@@ -243,45 +282,42 @@ __device__ __forceinline__ RowsSeen rows_seen(const AttendArgs& args, const Atte
   return seen;
 }
 
-// Starts the copies of a tile into a stage; every lane commits one group.
+// Starts the copies of a tile into a stage; every lane commits one group. A lane copies one word of
+// kSlotsOfLane rows that follow one another; words beyond head_dim become zeros.
 template <typename Traits>
 __device__ __forceinline__ void fetch_slots(const AttendArgs& args, const RowsSeen& seen,
                                             const PendingSlot<typename Traits::Elem>& pending,
                                             int stage, WarpRing<Traits>& ring) {
   using Elem = typename Traits::Elem;
   const bool is_seen =
-      pending.is_there && (pending.flags & seen.bits) != 0 && pending.position <= seen.limit;
+      pending.is_there && (pending.mask & seen.bits) != 0 && pending.position <= seen.limit;
   const int own = lane_id() % Traits::kTile;
   const float magnitude = pending.is_codebook ? to_float(pending.magnitude) : 1.0f;
   TileSlots& slots = ring.slots[stage];
   if (lane_id() < Traits::kTile) {
     slots.key_magnitude[own] = magnitude;
     slots.position[own] = pending.position;
-    slots.flags[own] = is_seen ? pending.flags : 0u;
+    slots.flags[own] = is_seen ? pending.mask | (pending.turns ? kTurnsKey : 0u) : 0u;
   } else {
     slots.value_magnitude[own] = pending.is_there ? magnitude : 0.0f;
     slots.beta[own] = pending.beta;
   }
-  // 0 for rows that are not read; zeros take their place, so that 0 * value is 0.
+  // Null for rows that are not read; zeros take their place, so that 0 * value is 0.
   const unsigned long long row =
       is_seen ? reinterpret_cast<uintptr_t>(pending.rows + pending.index * args.head_dim) : 0ull;
-  const int padded = (args.head_dim + 15) / 16 * 16;
-  constexpr int kRowsAtOnce = kWarpSize / Traits::kWords > 0 ? kWarpSize / Traits::kWords : 1;
+  const int word = lane_id() % Traits::kWords;
+  const int first = lane_id() / Traits::kWords * Traits::kSlotsOfLane;
+  const bool is_dim = 8 * word < args.head_dim;
 #pragma unroll
-  for (int i = 0; i < Traits::kTile * Traits::kWords / kWarpSize; ++i) {
-    const int slot = Traits::kWords >= kWarpSize ? i : i * kRowsAtOnce + lane_id() / Traits::kWords;
-    const int word = lane_id() % Traits::kWords;
-    const int dim = 8 * word;
-    const auto key = __shfl_sync(kAllLanes, row, slot);
-    const auto value = __shfl_sync(kAllLanes, row, slot + Traits::kTile);
-    if (dim >= padded) continue;
-    const bool is_read = key != 0 && dim < args.head_dim;
-    const Elem* nowhere = reinterpret_cast<const Elem*>(args.heads);
-    const Elem* key_row = reinterpret_cast<const Elem*>(key) + dim;
-    const Elem* value_row = reinterpret_cast<const Elem*>(value) + dim;
-    const int place = 8 * swizzled(slot, word);
-    copy_async_16_or_zero(&ring.key[stage][slot][place], is_read ? key_row : nowhere, is_read);
-    copy_async_16_or_zero(&ring.value[stage][slot][place], is_read ? value_row : nowhere, is_read);
+  for (int i = 0; i < Traits::kSlotsOfLane; ++i) {
+    const auto key = __shfl_sync(kAllLanes, row, first + i);
+    const auto value = __shfl_sync(kAllLanes, row, first + i + Traits::kTile);
+    const bool is_read = is_dim && key != 0;
+    const int place = 8 * swizzled(first + i, word);
+    copy_async_16_or_zero(&ring.key[stage][first + i][place],
+                          reinterpret_cast<const Elem*>(key) + 8 * word, is_read);
+    copy_async_16_or_zero(&ring.value[stage][first + i][place],
+                          reinterpret_cast<const Elem*>(value) + 8 * word, is_read);
   }
 }
 
@@ -413,7 +449,7 @@ struct WarpSums {
 // Dots to logits, -inf where the row does not see the slot; true if that is so for some slot that
 // another row may see.
 __device__ __forceinline__ bool make_logits(const LaneRow (&rows)[2], const TileSlots& slots,
-                                            int first_slot, int count, float (&x)[2][4]) {
+                                            float (&x)[2][4]) {
   bool is_mixed = false;
 #pragma unroll
   for (int j = 0; j < 2; ++j) {
@@ -431,11 +467,25 @@ __device__ __forceinline__ bool make_logits(const LaneRow (&rows)[2], const Tile
         float& logit = x[j][2 * half + c];
         logit = is_visible ? logit * magnitude * row.scale + beta : -INFINITY;
         is_mixed |= row.is_there && !is_visible && flags != 0;
-        if (row.logits != nullptr && slot < count) row.logits[first_slot + slot] = logit;
       }
     }
   }
   return is_mixed;
+}
+
+// Logits to memory, for the rows whose scores are asked for.
+__device__ __forceinline__ void store_logits(const LaneRow (&rows)[2], int first_slot, int count,
+                                             const float (&x)[2][4]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    if (rows[half].logits == nullptr) continue;
+    float* target = rows[half].logits + first_slot;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int slot = 8 * (i / 2) + 2 * (lane_id() % 4) + i % 2;
+      if (slot < count) target[slot] = x[i / 2][2 * half + i % 2];
+    }
+  }
 }
 
 // ---- weights
@@ -593,14 +643,14 @@ __device__ __forceinline__ void add_values(const AttendArgs& args, WarpRing<Trai
 template <typename Traits>
 __device__ __forceinline__ void store_warp_sums(const WarpSums<Traits>& sums,
                                                 MmaShared<Traits>& shared) {
-  float* target = shared.ring[warp_id()].sums();
+  WarpResult<Traits>& result = shared.ring[warp_id()].result();
   const int row = lane_id() / 4;
   const int column = 2 * (lane_id() % 4);
 #pragma unroll
   for (int n = 0; n < 2 * Traits::kSteps; ++n) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      *reinterpret_cast<float2*>(target + (row + 8 * half) * Traits::kSumPitch + 8 * n + column) =
+      *reinterpret_cast<float2*>(&result.acc[row + 8 * half][8 * n + column]) =
           make_float2(sums.acc[n][2 * half], sums.acc[n][2 * half + 1]);
     }
   }
@@ -609,10 +659,10 @@ __device__ __forceinline__ void store_warp_sums(const WarpSums<Traits>& sums,
     float sum = sums.sum[half] + __shfl_xor_sync(kAllLanes, sums.sum[half], 1);
     sum += __shfl_xor_sync(kAllLanes, sum, 2);
     if (lane_id() % 4 == 0) {
-      shared.stats[warp_id()][row + 8 * half] = make_float2(sums.maximum[half], sum);
+      result.stats[row + 8 * half] = make_float2(sums.maximum[half], sum);
     }
   }
-  if (lane_id() == 0) shared.value_scale[warp_id()] = sums.value_scale;
+  if (lane_id() == 0) result.value_scale = sums.value_scale;
 }
 
 // Adds the warps' sums in their order and writes the partials of the block's rows.
@@ -624,16 +674,16 @@ __device__ __forceinline__ void store_block_partials(const AttendArgs& args,
     float maximum = -INFINITY;
 #pragma unroll
     for (int warp = 0; warp < Traits::kWarps; ++warp) {
-      maximum = fmaxf(maximum, shared.stats[warp][row].x);
+      maximum = fmaxf(maximum, shared.ring[warp].result().stats[row].x);
     }
     float weight[Traits::kWarps];
     float sum = 0.0f;
 #pragma unroll
     for (int warp = 0; warp < Traits::kWarps; ++warp) {
-      const float2 stats = shared.stats[warp][row];
+      const float2 stats = shared.ring[warp].result().stats[row];
       weight[warp] = stats.y == 0.0f ? 0.0f : expf(stats.x - maximum);
       sum = fmaf(stats.y, weight[warp], sum);
-      weight[warp] *= shared.value_scale[warp];
+      weight[warp] *= shared.ring[warp].result().value_scale;
     }
     const int64_t partial = partial_index(args, shared.rows.row[row], block.partial);
     float* target = args.partial_acc + partial * args.head_dim;
@@ -641,7 +691,7 @@ __device__ __forceinline__ void store_block_partials(const AttendArgs& args,
       float total = 0.0f;
 #pragma unroll
       for (int warp = 0; warp < Traits::kWarps; ++warp) {
-        const float part = shared.ring[warp].sums()[row * Traits::kSumPitch + dim];
+        const float part = shared.ring[warp].result().acc[row][dim];
         total = weight[warp] == 0.0f ? total : fmaf(part, weight[warp], total);
       }
       target[dim] = total;
@@ -670,8 +720,8 @@ __device__ __forceinline__ void attend_tile(const AttendArgs& args, const SlotSt
   } else {
     multiply_keys<Traits>(args, shared, ring, stage, x);
   }
-  const bool is_mixed =
-      make_logits(rows, ring.slots[stage], stream.first + first, stream.count - first, x);
+  const bool is_mixed = make_logits(rows, ring.slots[stage], x);
+  store_logits(rows, stream.first + first, stream.count - first, x);
   weigh_tile<Traits>(ring.slots[stage], sums, x);
   if (!is_seen) return;
   if (__any_sync(kAllLanes, is_mixed) != 0 && holds_nonfinite<Traits>(args, ring, stage)) {
@@ -681,22 +731,24 @@ __device__ __forceinline__ void attend_tile(const AttendArgs& args, const SlotSt
   }
 }
 
-// This warp's tiles of the split: tile warp, warp + kWarps and so on.
+// This warp's tiles of the split: tile warp, warp + kWarps and so on. The first one's slots have
+// been looked up.
 template <typename Traits>
 __device__ __forceinline__ void attend_tiles(const AttendArgs& args, const SlotStream& stream,
-                                             const KeyTurns& keys, MmaShared<Traits>& shared,
-                                             WarpSums<Traits>& sums) {
+                                             const KeyTurns& keys,
+                                             RunCursor<typename Traits::Elem> cursor,
+                                             PendingSlot<typename Traits::Elem> pending,
+                                             MmaShared<Traits>& shared, WarpSums<Traits>& sums) {
   const LaneRow rows[2] = {lane_row<Traits>(args, shared, 0), lane_row<Traits>(args, shared, 1)};
   const RowsSeen seen = rows_seen(args, shared.rows);
   WarpRing<Traits>& ring = shared.ring[warp_id()];
   const int tiles = (stream.count + Traits::kTile - 1) / Traits::kTile;
-  auto pending = load_slot<Traits>(stream, warp_id());
 #pragma unroll
   for (int stage = 0; stage < Traits::kStages; ++stage) {
     const int tile = warp_id() + stage * Traits::kWarps;
     if (tile < tiles) fetch_slots<Traits>(args, seen, pending, stage, ring);
     copy_async_commit();
-    pending = load_slot<Traits>(stream, tile + Traits::kWarps);
+    pending = load_slot<Traits>(stream, tile + Traits::kWarps, cursor);
   }
   int stage = 0;
   for (int tile = warp_id(); tile < tiles; tile += Traits::kWarps) {
@@ -707,7 +759,7 @@ __device__ __forceinline__ void attend_tiles(const AttendArgs& args, const SlotS
     const int next = tile + Traits::kStages * Traits::kWarps;
     if (next < tiles) fetch_slots<Traits>(args, seen, pending, stage, ring);
     copy_async_commit();
-    pending = load_slot<Traits>(stream, next + Traits::kWarps);
+    pending = load_slot<Traits>(stream, next + Traits::kWarps, cursor);
     stage = (stage + 1) % Traits::kStages;
   }
   copy_async_wait<0>();
@@ -719,6 +771,10 @@ __global__ __launch_bounds__(Traits::kThreads,
   SKV_DYNAMIC_SHARED(memory, MmaShared<Traits>);
   MmaShared<Traits>& shared = *memory;
   const AttendBlock block = attend_block(args);
+  // The first tile's slots are looked up while the rows are.
+  const SlotStream stream{slots_of_block(args, block), block.first_slot, block.slots};
+  RunCursor<typename Traits::Elem> cursor;
+  const auto pending = load_slot<Traits>(stream, warp_id(), cursor);
   load_rows(args, block, shared.rows);
   __syncthreads();
   load_query_parts<Traits>(args, shared);
@@ -729,15 +785,14 @@ __global__ __launch_bounds__(Traits::kThreads,
   __syncthreads();
 
   WarpSums<Traits> sums;
-  const SlotStream stream{slots_of_block(args, shared.rows), block.first_slot, block.slots};
-  attend_tiles<Traits>(args, stream, keys, shared, sums);
+  attend_tiles<Traits>(args, stream, keys, cursor, pending, shared, sums);
 
   // reduce, store, and merge if this was the last split
   __syncwarp();  // the ring is reused
   store_warp_sums<Traits>(sums, shared);
   __syncthreads();
   store_block_partials<Traits>(args, block, shared);
-  finish_block<Traits::kThreads>(args, block, shared.rows, shared.ring[0].sums());
+  finish_block<Traits::kThreads>(args, block, shared.rows, &shared.ring[0].result().acc[0][0]);
 }
 
 // ---- launch

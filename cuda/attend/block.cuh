@@ -167,11 +167,10 @@ __device__ __forceinline__ bool sees(const AttendRow& row, int group, unsigned f
 // ---- slots
 // ---------------------------------------------------------------------------------------
 
-// The slots of the head (or of the shared stretch) that the block reads.
+// The head (of several that share, one) that the block's slots are read from.
 __device__ __forceinline__ HeadSlots slots_of_block(const AttendArgs& args,
-                                                    const AttendRows& rows) {
-  const AttendHead& head = args.heads[rows.row[0].head];
-  return {args.runs + head.first_run, head.n_runs, head.slots};
+                                                    const AttendBlock& block) {
+  return {args.runs + block.span.first_run, block.span.n_runs};
 }
 
 }  // namespace spindlekv::cuda

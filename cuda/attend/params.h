@@ -63,6 +63,8 @@ struct alignas(16) AttendSpan {
   int32_t slots;
   int32_t split_slots;
   int32_t first_split;  // among the partials of a row
+  int32_t first_run;    // of its head, and the number: what the slots are read from
+  int32_t n_runs;
 };
 
 // Rows of a head and round are numbered [query of the round][query head of the group].

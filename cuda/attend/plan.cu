@@ -2,7 +2,7 @@
 #include "cuda/attend/plan.h"
 
 #include <algorithm>
-#include <cstring>
+#include <iterator>
 #include <map>
 #include <string>
 #include <string_view>
@@ -98,7 +98,6 @@ Shared common_runs(const AttendPlan& plan, const std::vector<int32_t>& group) {
     }
     runs = equal;
   }
-  if (runs == 0) return {};
   const SkvRun& last = plan.runs[first.first_run + runs - 1];
   return {runs, last.slot_base + last.slots};
 }
@@ -124,18 +123,55 @@ void share_slots(AttendPlan& plan, const std::vector<int32_t>& group, int32_t sl
   }
 }
 
-// The shared spans, and what each head shares.
-std::vector<AttendSpan> plan_sharing(AttendPlan& plan, std::vector<Shared>& shared) {
-  std::vector<AttendSpan> spans;
+// Heads that read their first runs together.
+struct SharingGroup {
+  std::vector<int32_t> heads;
+  Shared common;
+};
+
+// The groups of heads that go on alike after their first `runs` runs.
+std::vector<std::vector<int32_t>> parted(const AttendPlan& plan, const std::vector<int32_t>& group,
+                                         int32_t runs) {
+  std::map<std::string_view, std::vector<int32_t>> parts;
+  for (const int32_t h : group) {
+    const AttendHead& head = plan.heads[h];
+    if (head.n_runs > runs) parts[bytes_of(plan.runs[head.first_run + runs])].push_back(h);
+  }
   std::vector<std::vector<int32_t>> groups;
-  for (auto& [key, heads] : heads_by_sharing(plan)) {
+  for (auto& [next_run, heads] : parts) {
     if (heads.size() > 1) groups.push_back(std::move(heads));
   }
-  for (const std::vector<int32_t>& group : groups) {
-    const Shared common = common_runs(plan, group);
-    if (common.slots < kLeastShared) continue;
-    share_slots(plan, group, common.slots, spans);
-    for (const int32_t h : group) shared[static_cast<size_t>(h)] = common;
+  return groups;
+}
+
+// Takes what saves the most slots to read: all heads of the group together, or parts of it that
+// have more in common. A head is in one group at most. Returns the slots saved.
+int64_t choose_groups(const AttendPlan& plan, const std::vector<int32_t>& group,
+                      std::vector<SharingGroup>& chosen) {
+  const Shared common = common_runs(plan, group);
+  int64_t together = static_cast<int64_t>(group.size() - 1) * common.slots;
+  if (common.slots < kLeastShared) together = 0;
+  std::vector<SharingGroup> of_parts;
+  int64_t apart = 0;
+  for (const std::vector<int32_t>& part : parted(plan, group, common.runs)) {
+    apart += choose_groups(plan, part, of_parts);
+  }
+  if (together == 0 && apart == 0) return 0;
+  if (together >= apart) of_parts = {{group, common}};
+  std::move(of_parts.begin(), of_parts.end(), std::back_inserter(chosen));
+  return std::max(together, apart);
+}
+
+// The shared spans, and what each head shares.
+std::vector<AttendSpan> plan_sharing(AttendPlan& plan, std::vector<Shared>& shared) {
+  std::vector<SharingGroup> groups;
+  for (const auto& [key, heads] : heads_by_sharing(plan)) {
+    if (heads.size() > 1) choose_groups(plan, heads, groups);
+  }
+  std::vector<AttendSpan> spans;
+  for (const SharingGroup& group : groups) {
+    share_slots(plan, group.heads, group.common.slots, spans);
+    for (const int32_t h : group.heads) shared[static_cast<size_t>(h)] = group.common;
   }
   return spans;
 }
@@ -183,6 +219,9 @@ void place_heads(AttendPlan& plan, const std::vector<Shared>& shared) {
 void add_span(AttendPlan& plan, AttendSpan span) {
   const int64_t blocks = int64_t{span.tiles} * splits_of(span);
   if (blocks == 0) return;
+  const AttendHead& head = plan.heads[span.members == 0 ? span.head : plan.members[span.head]];
+  span.first_run = head.first_run;
+  span.n_runs = head.n_runs;
   AttendRound& round = plan.rounds.back();
   span.first_block = static_cast<int32_t>(round.blocks);
   plan.spans.push_back(span);

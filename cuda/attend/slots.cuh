@@ -14,16 +14,15 @@ namespace spindlekv::cuda {
 struct HeadSlots {
   const SkvRun* runs;
   int n_runs;
-  int slots;
 };
 
 __device__ __forceinline__ HeadSlots head_slots(const SkvRun* runs, const SkvHead* heads,
                                                 int kv_head) {
   const SkvHead head = heads[kv_head];
-  return {runs + head.first_run, head.n_runs, head.slots};
+  return {runs + head.first_run, head.n_runs};
 }
 
-// The run that holds `slot` < head.slots: the last one that starts at or before it.
+// The run that holds `slot` of the head: the last one that starts at or before it.
 __device__ __forceinline__ const SkvRun* find_run(const HeadSlots& head, int slot) {
   int low = 0;
   int high = head.n_runs;

@@ -6,7 +6,8 @@
 // gives: angles that grow with the position and one magnitude a pair, divided out of the rows of r.
 // A quarter of the key is split into parts, so that no turned f16 overflows; the caller multiplies
 // by kTurnedInverse. Costs 8 FMA a pair for the angle and its turn, and 3 (f16) or 6 (bf16)
-// products of parts: some 1300 instructions for 16 slots of D = 128 where keys after RoPE take 500.
+// products of parts: three times the instructions of a key after RoPE, so bound by issue, not by
+// memory.
 #pragma once
 
 #include "core/canonical.h"

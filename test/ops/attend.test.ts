@@ -3,7 +3,7 @@ import { expect, it } from "vitest";
 import type { FloatDType } from "../oracle/float-formats.ts";
 import type { QueryValues } from "../oracle/types.ts";
 import { checkAttend, runAttend } from "../harness/attention.ts";
-import { describeOp, runCases } from "../harness/backends.ts";
+import { describeOp, runCase, runCases } from "../harness/backends.ts";
 import { large, matrix } from "../harness/cases.ts";
 import { lastPosition, makeHead } from "../harness/heads.ts";
 import type { Layout } from "../harness/layouts.ts";
@@ -128,6 +128,18 @@ describeOp("strides of q and out, and the values themselves, do not matter", (ba
       await checkAttend(arena, makeAttention(random, shape, c.pattern), shape);
     });
   });
+});
+
+describeOp("a head of more than 8192 slots is split into longer pieces", (backend, device) => {
+  for (const dtype of ["f32", "f16", "bf16"] as const) {
+    it(`8209 slots in ${dtype}`, async () => {
+      await runCase(device, `seed=24 T=8209 ${dtype} ${backend}`, async (arena, random) => {
+        const shape = { dtype, qDtype: dtype, D: 8, G: 3, T: 8209, Tq: 1, Hkv: 1 } as const;
+        const values = makeAttention(random, { ...shape, codec: "mixed" });
+        await checkAttend(arena, values, { ...shape, scoreMode: "query-head" });
+      });
+    });
+  }
 });
 
 describeOp("a repeated call gives the same bits", (backend, device) => {
