@@ -95,8 +95,10 @@ typedef enum SkvRopeStyle {
 } SkvRopeStyle;
 
 /* Rotary embedding by table: pair i of a row at position p turns by the angle whose cosine and sine
- * are cos_sin[(p * n_rot/2 + i) * 2 + {0, 1}]. Tables are made on the host (core/rope_table.h);
- * angles grow with p and a pair has one magnitude: rows may be composed. NULL: no rotation.
+ * are cos_sin[(p * n_rot/2 + i) * 2 + {0, 1}]. Tables are made on the host in float64
+ * (core/rope_table.h) so that every backend reads the same numbers. The angle of a pair is
+ * proportional to p and its magnitude the same in all rows, so a backend may compose the rows of
+ * two positions instead of reading that of their sum. cos_sin == NULL: no rotation.
  */
 typedef struct SkvRope {
   const float* cos_sin; /* device, [positions, n_rot/2, 2] f32 */
