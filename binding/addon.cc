@@ -3,6 +3,7 @@
 
 #include "binding/args.h"
 #include "binding/callback.h"
+#include "binding/capture.h"
 #include "binding/device.h"
 #include "binding/environment.h"
 #include "binding/errors.h"
@@ -44,6 +45,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   register_device(env, exports);
   register_tensor(env, exports);
   register_jobs(env, exports);
+  register_capture(env, exports);
   register_rope_table(env, exports);
   register_ops(env, exports);
   register_attend_by_numbers(env, exports);

@@ -187,7 +187,8 @@ napi_value attend_by_numbers(const QuickCall& call) {
                         static_cast<size_t>(count));
     Scratch& scratch = call.environment->scratch<Scratch>(Environment::kAttendScratch);
     SkvAttendParams params{};
-    is_taken = read_params(&reader, &scratch, &params) && reader.device()->is_usable();
+    is_taken = read_params(&reader, &scratch, &params) && reader.device()->is_usable() &&
+               reader.device()->recording() == nullptr;
     if (is_taken) {
       DeviceState& device = *reader.device();
       const Status status = device.note(device.runner().attend(params));

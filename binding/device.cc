@@ -57,6 +57,7 @@ Status DeviceState::open(int32_t threads, std::string* detail) {
 void DeviceState::dispose() {
   if (is_disposed_) return;
   is_disposed_ = true;
+  recording_.reset();
   runner_.reset();
   jobs_->close();
 }
@@ -73,6 +74,16 @@ Status DeviceState::check_usable(const char* op) const {
   return error_status(SKV_DEVICE_LOST, op,
                       "expected a usable device for device, got one lost by an error in %s",
                       first_failure_.op);
+}
+
+Status DeviceState::check_runs_now(const char* op) {
+  if (recording_ == nullptr) return ok_status();
+  const Status refused = error_status(
+      SKV_UNSUPPORTED, op,
+      "expected synchronous ops on tensors that exist in a capture, got a call that cannot be "
+      "replayed");
+  if (is_ok(recording_->refused)) recording_->refused = refused;
+  return refused;
 }
 
 Status DeviceState::note(const Status& status) {

@@ -7,7 +7,9 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
+#include "binding/capture.h"
 #include "binding/environment.h"
 #include "binding/handle.h"
 #include "binding/job.h"
@@ -37,6 +39,15 @@ class DeviceState {
   OpRunner& runner() { return *runner_; }
   const std::shared_ptr<JobThread>& jobs() const { return jobs_; }
 
+  // While the device captures, the ops of the JavaScript thread go here; else nullptr.
+  Recording* recording() const { return recording_.get(); }
+  // Starts a capture or, with nullptr, ends it; returns what was recorded before.
+  std::unique_ptr<Recording> set_recording(std::unique_ptr<Recording> recording) {
+    return std::exchange(recording_, std::move(recording));
+  }
+  // Fails while the device captures, and then so does the capture: for all that is not recorded.
+  Status check_runs_now(const char* op);
+
   // Loads the backend and opens the device; may run on the job thread.
   Status open(int32_t threads, std::string* detail);
   // Ends the job thread once its jobs have run. Memory stays until its owners let go.
@@ -58,6 +69,7 @@ class DeviceState {
   std::shared_ptr<DeviceMemory> memory_;
   std::unique_ptr<OpRunner> runner_;
   std::shared_ptr<JobThread> jobs_;
+  std::unique_ptr<Recording> recording_;
   bool is_disposed_ = false;
   mutable std::mutex mutex_;
   std::atomic<bool> is_lost_ = false;  // written under mutex_, after first_failure_

@@ -184,7 +184,8 @@ void JobThread::finalize(napi_env, void* data, void*) {
 
 napi_value queue_job(napi_env env, const std::shared_ptr<DeviceState>& device,
                      std::unique_ptr<Job> job) {
-  const Status usable = device->check_usable(job->op);
+  Status usable = device->check_usable(job->op);
+  if (is_ok(usable)) usable = device->check_runs_now(job->op);
   if (!is_ok(usable)) {
     throw_device_status(env, device.get(), usable);
     return nullptr;

@@ -293,6 +293,7 @@ StepScratch& scratch_of(Environment* environment) {
 }
 
 Status run_one(const QuickCall& call, DeviceState* device, const char* op, const StepItem& item) {
+  SKV_RETURN_IF_ERROR(device->check_runs_now(op));
   StepScratch& scratch = scratch_of(call.environment);
   scratch.items.assign(1, item);
   return scratch.step.run(device->runner(), op, false, scratch.items);
@@ -452,7 +453,8 @@ napi_value step(const QuickCall& call) {
   if (!reader.args.ok()) return reader.args.raise();
   if (scratch.items.empty()) return nullptr;
   OpRunner& runner = reader.device()->runner();
-  const Status status = scratch.step.run(runner, what.op, what.has_list, scratch.items);
+  Status status = reader.device()->check_runs_now(what.op);
+  if (is_ok(status)) status = scratch.step.run(runner, what.op, what.has_list, scratch.items);
   reader.report_pools();
   return finish(call.env, reader.device(), status);
 }

@@ -247,6 +247,7 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
   if (elements > kMostElements) args.fail("shape", "fewer elements", "too many to address");
   std::vector<std::byte> bits;
   const bool has_data = info.Length() > 3 && !info[3].IsUndefined();
+  if (args.ok()) args.fail(device->check_runs_now("Tensor"));
   if (args.ok() && has_data) read_data(&args, info[3], state->dtype, elements, &bits);
   if (!args.ok()) return Napi::Value(env, args.raise());
 
@@ -337,8 +338,10 @@ Napi::Value read_tensor_now(const Napi::CallbackInfo& info) {
   const std::shared_ptr<TensorState> tensor = live_tensor(env, info[0], "readSync");
   if (tensor == nullptr) return {};
   std::vector<std::byte> bits;
-  const Status status = tensor->device->note(
-      read_elements(tensor->device->runner(), layout_of_tensor(*tensor), &bits));
+  Status status = tensor->device->check_runs_now("readSync");
+  if (is_ok(status))
+    status = tensor->device->note(
+        read_elements(tensor->device->runner(), layout_of_tensor(*tensor), &bits));
   if (!is_ok(status)) {
     throw_device_status(env, tensor->device.get(), status);
     return {};
@@ -353,7 +356,8 @@ Napi::Value write_tensor(const Napi::CallbackInfo& info) {
   if (tensor == nullptr) return {};
   Arguments args(env, "write");
   std::vector<std::byte> bits;
-  read_data(&args, info[1], tensor->dtype, tensor->elements(), &bits);
+  args.fail(tensor->device->check_runs_now("write"));
+  if (args.ok()) read_data(&args, info[1], tensor->dtype, tensor->elements(), &bits);
   if (!args.ok()) return Napi::Value(env, args.raise());
   const Status status = tensor->device->note(
       write_elements(tensor->device->runner(), layout_of_tensor(*tensor), bits.data()));

@@ -89,6 +89,7 @@ set(SKV_CUDA_SOURCES
   cuda/backend.cu
   cuda/build_codebook/build_codebook.cu
   cuda/common/device.cu
+  cuda/common/graph.cu
   cuda/common/staging.cu
   cuda/common/status.cu
   cuda/compact/compact.cu
@@ -106,6 +107,7 @@ set(SKV_SIMT_SOURCES
   test/simt/async_copy.cc
   test/simt/block.cc
   test/simt/fiber.cc
+  test/simt/graph.cc
   test/simt/race.cc
   test/simt/race_hooks.cc
   test/simt/random.cc
@@ -119,6 +121,7 @@ set(SKV_BINDING_SOURCES
   binding/addon.cc
   binding/args.cc
   binding/attend_by_numbers.cc
+  binding/capture.cc
   binding/convert.cc
   binding/device.cc
   binding/draft.cc

@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-#define SKV_ABI_VERSION 2u
+#define SKV_ABI_VERSION 3u
 
 /* An open device of a backend: opaque to everybody else. */
 typedef struct SkvDevice SkvDevice;
@@ -58,6 +58,16 @@ typedef struct SkvBackend {
   int32_t (*supports)(SkvDevice* device, int32_t op, int32_t dtype, int32_t head_dim);
   /* params points to the op's parameter struct. */
   SkvStatus (*workspace_bytes)(SkvDevice* device, int32_t op, const void* params, size_t* bytes);
+
+  /* Graphs: what a stream would do, kept and launched as one. All four are NULL where a backend has
+   * none. Between begin and end, ops that this thread enqueues on `stream` (one of create_stream,
+   * never NULL) are kept and not run; their host arrays are copied. Their device pointers and their
+   * workspace must stay valid as long as the graph. capture_end always ends the capture; graph =
+   * NULL abandons it. A graph is launched by one thread at a time and released after that. */
+  SkvStatus (*capture_begin)(SkvDevice* device, void* stream);
+  SkvStatus (*capture_end)(SkvDevice* device, void* stream, void** graph);
+  SkvStatus (*graph_launch)(SkvDevice* device, void* graph, void* stream);
+  void (*graph_release)(SkvDevice* device, void* graph);
 
 #define SKV_OP_MEMBER(name, Stem) \
   SkvStatus (*name)(SkvDevice * device, const SkvExec* exec, const Skv##Stem##Params* params);

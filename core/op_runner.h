@@ -18,13 +18,19 @@ class OpRunner {
 
   // While set, long ops poll it and return SKV_ABORTED once it is non-zero.
   void set_cancel(const volatile int32_t* cancel) { cancel_ = cancel; }
+  const volatile int32_t* cancel() const { return cancel_; }
   bool cancelled() const { return cancel_ != nullptr && *cancel_ != 0; }
   const std::shared_ptr<DeviceMemory>& memory() const { return memory_; }
+  // While set, ops only get their workspace ready.
+  void set_measuring(bool is_measuring) { is_measuring_ = is_measuring; }
+  // Where ops are enqueued; nullptr is the device's default stream. Copies stay on that one.
+  void set_stream(void* stream) { stream_ = stream; }
 
 #define SKV_RUNNER_MEMBER(name, Stem)                                            \
   Status name(const Skv##Stem##Params& params) {                                 \
     SKV_RETURN_IF_ERROR(reserve(SKV_OP_##name, #name, &params));                 \
-    const SkvExec exec{nullptr, workspace_.data(), workspace_.bytes(), cancel_}; \
+    if (is_measuring_) return ok_status();                                       \
+    const SkvExec exec{stream_, workspace_.data(), workspace_.bytes(), cancel_}; \
     return memory_->backend()->name(memory_->device(), &exec, &params);          \
   }
   SKV_OPS(SKV_RUNNER_MEMBER)
@@ -66,6 +72,8 @@ class OpRunner {
   std::shared_ptr<DeviceMemory> memory_;
   MemoryBlock workspace_;
   const volatile int32_t* cancel_ = nullptr;
+  void* stream_ = nullptr;
+  bool is_measuring_ = false;
 };
 
 }  // namespace spindlekv

@@ -13,6 +13,7 @@
 #include "core/check.h"
 #include "cuda/common/device.h"
 #include "cuda/common/entries.h"
+#include "cuda/common/graph.h"
 #include "cuda/common/status.h"
 
 namespace spindlekv::cuda {
@@ -233,6 +234,33 @@ Status synchronize(SkvDevice* device, void* stream) {
   return status_from_cuda("synchronize", cudaStreamSynchronize(static_cast<cudaStream_t>(stream)));
 }
 
+// --- graphs ------------------------------------------------------------------------------------
+
+Status capture_begin(SkvDevice* device, void* stream) {
+  SKV_RETURN_IF_ERROR(make_current("capture_begin", device));
+  if (stream == nullptr) return missing("capture_begin", "stream");
+  return contain("capture_begin", [&] { return begin_capture(static_cast<cudaStream_t>(stream)); });
+}
+
+Status capture_end(SkvDevice* device, void* stream, void** graph) {
+  const Status current = make_current("capture_end", device);
+  // The capture ends in any case.
+  const Status ended = end_capture(static_cast<cudaStream_t>(stream), graph);
+  return current.code == SKV_OK ? ended : current;
+}
+
+Status graph_launch(SkvDevice* device, void* graph, void* stream) {
+  SKV_RETURN_IF_ERROR(make_current("graph_launch", device));
+  if (graph == nullptr) return missing("graph_launch", "graph");
+  return launch_graph(graph, static_cast<cudaStream_t>(stream));
+}
+
+void graph_release(SkvDevice* device, void* graph) {
+  if (device == nullptr || graph == nullptr) return;
+  cudaSetDevice(device->ordinal);
+  destroy_graph(graph);
+}
+
 // --- ops ---------------------------------------------------------------------------------------
 
 Status check_workspace(const char* op, const SkvExec& exec, size_t needed) {
@@ -310,6 +338,10 @@ constexpr SkvBackend make_backend() {
   backend.synchronize = synchronize;
   backend.supports = supports;
   backend.workspace_bytes = workspace_bytes;
+  backend.capture_begin = capture_begin;
+  backend.capture_end = capture_end;
+  backend.graph_launch = graph_launch;
+  backend.graph_release = graph_release;
 #define SKV_CUDA_MEMBER(name, Stem) backend.name = run_##name;
   SKV_OPS(SKV_CUDA_MEMBER)
 #undef SKV_CUDA_MEMBER

@@ -1,4 +1,5 @@
 /** Devices: where tensors live and ops run. */
+import { CapturedStep } from "./captured-step.js";
 import { argumentError, SpindleKVError } from "./errors.js";
 import { stopWatching, watchForLeak } from "./leaks.js";
 import { type NativeDeviceInfo, native, type OpName } from "./native.js";
@@ -102,6 +103,47 @@ export class Device {
    */
   async synchronize(): Promise<void> {
     await native().synchronize(this);
+  }
+
+  /**
+   * Records the ops that `body` calls on this device, without running them, to replay them as one: a CUDA graph where
+   * the backend has graphs, else one op after the other.
+   *
+   * Recorded are the synchronous ops (`attend(params)`, `selectTopk(params)`, ...) on tensors that exist. Everything
+   * else that would reach the device, such as calls of caches, promises, new tensors and reading or writing them, throws, and
+   * so does the capture even if `body` goes on. After a failure nothing is left of the capture and the device is as it was.
+   *
+   * @param body called once, at once; not asynchronous
+   * @returns the step; the caller disposes it
+   * @throws {SpindleKVError} ERR_SPINDLEKV_UNSUPPORTED for work that cannot be replayed or a capture inside of another,
+   *   ERR_SPINDLEKV_ARGUMENT when `body` is no function or returns a promise, ERR_SPINDLEKV_DISPOSED after dispose(),
+   *   ERR_SPINDLEKV_OUT_OF_MEMORY when there is no room for the workspace, ERR_SPINDLEKV_CUDA when the runtime refuses
+   * @example
+   * ```ts
+   * using step = device.capture(() => {
+   *   reduceGroup({ in: scores, out: grouped, group: 4, kind: "mean" });
+   *   selectTopk({ scores: grouped, lengths: 1000, k: 200, indices, counts });
+   * });
+   * scores.write(fresh);
+   * step.replay();
+   * ```
+   */
+  capture(body: () => void): CapturedStep {
+    if (typeof body !== "function") {
+      throw argumentError("capture", "a function", "body", body);
+    }
+    native().beginCapture(this);
+    try {
+      const result: unknown = body();
+      if (result instanceof Promise) {
+        result.catch(() => undefined); // the error below stands for it
+        throw argumentError("capture", "a function that is not asynchronous", "body", "a promise");
+      }
+    } catch (error) {
+      native().abandonCapture(this);
+      throw error;
+    }
+    return new CapturedStep(this);
   }
 
   /**

@@ -17,7 +17,7 @@ export const errorCodes = {
     "Memory for the call could not be had; the message says how much was asked.",
   ERR_SPINDLEKV_ABORTED: "The call was stopped by its AbortSignal; nothing changed.",
   ERR_SPINDLEKV_BUSY:
-    "The cache is being compressed or in an asynchronous step; await that call first.",
+    "The cache or captured step is in an asynchronous call; await that call first.",
   ERR_SPINDLEKV_NON_FINITE:
     "Keys, values or queries hold NaN or infinity where the method ranks by them.",
   ERR_SPINDLEKV_WRONG_DEVICE: "A handle belongs to another device or environment than the call.",

@@ -43,6 +43,7 @@ export type { ByteParts, HeadStats, PoolStats } from "./cache/native-store.js";
 export { readStoredSlots, type StoredSlots } from "./cache/stored-slots.js";
 export { PagePool, type PagePoolOptions } from "./cache/page-pool.js";
 export type { CacheStats, LayerStats } from "./cache/stats.js";
+export type { CapturedStep } from "./captured-step.js";
 export { type CodebookOptions, codebook } from "./codec/codebook.js";
 export { raw } from "./codec/raw.js";
 export * from "./device.js";

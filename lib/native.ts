@@ -81,6 +81,12 @@ export interface NativeAddon extends OpFunctions {
   tensorPointer(tensor: object): bigint;
   attachCancelToken(token: object): void;
   cancel(token: object): void;
+  beginCapture(device: object): void;
+  abandonCapture(device: object): void;
+  endCapture(device: object, step: object): void;
+  replay(step: object): void;
+  replayAsync(step: object, token: CancelToken | undefined): Promise<void>;
+  disposeCapturedStep(step: object): void;
   makeRopeAngles(options: object): Float32Array;
 }
 

@@ -10,6 +10,7 @@
 
 #include <napi.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -83,13 +84,23 @@ Status named(Status status) {
   return status;
 }
 
-// (params): enqueues; a call without any tensor has nothing to do.
+// The op as work for later.
+template <typename Call>
+std::function<Status(OpRunner&)> run_of(const std::shared_ptr<Call>& call) {
+  return [call](OpRunner& run) { return named<Call>(Call::run(run, call->params)); };
+}
+
+// (params): enqueues, or adds to the device's capture; a call without any tensor has nothing to do.
 template <typename Call>
 Napi::Value run_op(const Napi::CallbackInfo& info) {
   Arguments args(info.Env(), Call::kName);
   const std::shared_ptr<Call> call = read_call<Call>(&args, info[0]);
   if (call == nullptr || args.device() == nullptr) return info.Env().Undefined();
   DeviceState& device = *args.device();
+  if (device.recording() != nullptr) {
+    device.recording()->ops.push_back(RecordedOp{run_of(call), std::move(args.keepalive())});
+    return info.Env().Undefined();
+  }
   const Status status = device.note(named<Call>(Call::run(device.runner(), call->params)));
   if (!is_ok(status)) throw_device_status(info.Env(), &device, status);
   return info.Env().Undefined();
@@ -112,8 +123,8 @@ Napi::Value queue_op(const Napi::CallbackInfo& info) {
   }
   job->op = Call::kName;
   job->keepalive = std::move(args.keepalive());
-  job->work = [call](OpRunner& run) {
-    SKV_RETURN_IF_ERROR(named<Call>(Call::run(run, call->params)));
+  job->work = [enqueue = run_of(call)](OpRunner& run) {
+    SKV_RETURN_IF_ERROR(enqueue(run));
     return run.synchronize();
   };
   return Napi::Value(env, queue_job(env, args.device(), std::move(job)));

@@ -1,6 +1,7 @@
 // Copies between host and device. See device.h.
 #include "cuda/common/device.h"
 
+#include "cuda/common/graph.h"
 #include "cuda/common/status.h"
 
 namespace spindlekv::cuda {
@@ -22,6 +23,7 @@ bool is_page_locked(const void* memory) {
 Status copy_to_device(const char* op, cudaStream_t stream, void* target, const void* source,
                       size_t bytes) {
   if (bytes == 0) return ok_status();
+  if (is_capturing(stream)) return capture_upload(op, stream, target, source, bytes);
   const cudaError_t copied = cudaMemcpyAsync(target, source, bytes, cudaMemcpyHostToDevice, stream);
   if (copied != cudaSuccess) return status_from_cuda(op, copied, "copying to the device");
   if (!is_page_locked(source)) return ok_status();
@@ -31,6 +33,10 @@ Status copy_to_device(const char* op, cudaStream_t stream, void* target, const v
 Status copy_to_host(const char* op, cudaStream_t stream, void* target, const void* source,
                     size_t bytes) {
   if (bytes == 0) return ok_status();
+  if (is_capturing(stream)) {
+    return error_status(SKV_UNSUPPORTED, op,
+                        "expected work without a copy to the host in a capture, got one");
+  }
   return status_from_cuda(op,
                           cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToHost, stream),
                           "copying to the host");

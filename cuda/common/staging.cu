@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cuda/common/graph.h"
 #include "cuda/common/status.h"
 
 namespace spindlekv::cuda {
@@ -42,6 +43,7 @@ Status Staging::make_room(const char* op, Area& area, size_t bytes) {
 Status Staging::upload(const char* op, cudaStream_t stream, void* target, const void* source,
                        size_t bytes) {
   if (bytes == 0) return ok_status();
+  if (is_capturing(stream)) return capture_upload(op, stream, target, source, bytes);
   const std::lock_guard<std::mutex> lock(mutex_);
   Area& area = areas_[next_];
   next_ = (next_ + 1) % kAreas;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cuda/common/graph.h"
 #include "cuda/common/launch.h"
 
 namespace spindlekv::cuda {
@@ -77,6 +78,9 @@ Status status_from_cuda(const char* op, cudaError_t error, const char* what) {
   }
   SkvCode code = SKV_CUDA;
   if (error == cudaErrorMemoryAllocation) code = SKV_OUT_OF_MEMORY;
+  if (error >= cudaErrorStreamCaptureUnsupported && error <= cudaErrorStreamCaptureWrongThread) {
+    code = SKV_UNSUPPORTED;
+  }
   if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver) code = SKV_NO_DEVICE;
   Status status =
       error_status(code, op, "%s (%s%s%s)", cudaGetErrorString(error), cudaGetErrorName(error),
@@ -109,7 +113,7 @@ Status check_launch_shape(const char* op, int64_t grid_x, int64_t grid_y, int64_
 }
 
 Status after_launch(const char* op, cudaStream_t stream) {
-  if (!debug_sync()) return ok_status();
+  if (!debug_sync() || is_capturing(stream)) return ok_status();
   return status_from_cuda(op, cudaStreamSynchronize(stream), "waiting for the kernel");
 }
 

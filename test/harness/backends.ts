@@ -82,6 +82,7 @@ export async function runCase(
 ): Promise<void> {
   const random = prngOf(id);
   const arena = new Arena(device, random);
+  currentDevice = device;
   try {
     await run(arena, random);
     await arena.check();
@@ -104,12 +105,22 @@ export async function runCases<A>(
   }
 }
 
-/** Calls the op by its enqueuing or its promise form, as the case's generator decides. */
+let currentDevice: Device | undefined;
+
+/** Calls the op by its enqueuing form, its promise form or a replayed capture, as the case's generator decides. */
 export async function invoke<P>(
   random: Prng,
   op: { readonly sync: (params: P) => void; readonly async: (params: P) => Promise<void> },
   params: P,
 ): Promise<void> {
-  if (random.fork("form").uniform() < 0.5) op.sync(params);
-  else await op.async(params);
+  const form = random.fork("form").uniform();
+  if (form < 0.3) return op.sync(params);
+  if (form < 0.6) return op.async(params);
+  const step = (currentDevice as Device).capture(() => op.sync(params));
+  try {
+    if (form < 0.8) step.replay();
+    else await step.replayAsync();
+  } finally {
+    step.dispose();
+  }
 }

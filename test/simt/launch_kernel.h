@@ -20,7 +20,7 @@ template <auto kKernel, typename Params>
 LaunchFailure launch_kernel(const char* op, dim3 grid, dim3 block, size_t dynamic_shared_bytes,
                             cudaStream_t stream, const Params& params) {
   return launch_checked(LaunchShape{op, grid, block, dynamic_shared_bytes}, stream,
-                        [&params] { kKernel(params); });
+                        [params] { kKernel(params); });
 }
 
 }  // namespace spindlekv::simt

@@ -1,7 +1,8 @@
 // The CUDA runtime API of the SIMT test backend: what cuda/ calls, on host memory.
 //
 // One device, "SIMT host". Streams are labels: everything has finished when a call returns, which
-// is one of the orders that a real stream allows. Fault injection, read from the environment at
+// is one of the orders that a real stream allows; what is enqueued on a captured stream goes to its
+// graph (graph.h). Fault injection, read from the environment at
 // each call so that a test can set it:
 //   SPINDLEKV_SIMT_MEMORY=<bytes>    size of device memory (default 8 GiB)
 //   SPINDLEKV_SIMT_FAIL_LAUNCH=<n>   the n-th launch from now meets an illegal address, and the
@@ -15,6 +16,7 @@
 #include <map>
 #include <mutex>
 
+#include "test/simt/graph.h"
 #include "test/simt/launch_kernel.h"
 
 namespace spindlekv::simt {
@@ -44,6 +46,23 @@ Allocations& allocations() {
   return *all;
 }
 
+// Of host memory, by cudaMallocHost.
+Allocations& page_locked() {
+  static Allocations* all = new Allocations;
+  return *all;
+}
+
+bool is_page_locked(const void* memory, size_t bytes) {
+  Allocations& all = page_locked();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  const auto* const first = static_cast<const char*>(memory);
+  for (const auto& [start, size] : all.sizes) {
+    const auto* const area = static_cast<const char*>(start);
+    if (first >= area && first + bytes <= area + size) return true;
+  }
+  return false;
+}
+
 size_t memory_size() {
   const char* text = std::getenv("SPINDLEKV_SIMT_MEMORY");
   return text == nullptr ? kDefaultMemory : std::strtoull(text, nullptr, 10);
@@ -67,12 +86,12 @@ bool launch_shall_fail() {
 
 }  // namespace
 
-LaunchFailure launch_checked(const LaunchShape& shape, cudaStream_t,
+LaunchFailure launch_checked(const LaunchShape& shape, cudaStream_t stream,
                              const std::function<void()>& kernel) {
   thread_local char message[320];
   const auto failed = [](cudaError_t code) { return LaunchFailure{code, message}; };
   message[0] = 0;
-  if (launch_shall_fail()) lost_with = cudaErrorIllegalAddress;
+  if (!is_captured(stream) && launch_shall_fail()) lost_with = cudaErrorIllegalAddress;
   if (keep(cudaSuccess) != cudaSuccess) return failed(last_error);
   if (current_thread != nullptr) {
     std::snprintf(message, sizeof(message), "a kernel may not launch a kernel");
@@ -82,6 +101,10 @@ LaunchFailure launch_checked(const LaunchShape& shape, cudaStream_t,
     std::snprintf(message, sizeof(message), "%zu bytes of dynamic shared memory, limit %zu",
                   shape.dynamic_shared_bytes, kSharedLimit);
     return failed(keep(cudaErrorInvalidValue));
+  }
+  if (is_captured(stream)) {
+    return failed(
+        record(stream, [shape, kernel] { return launch_checked(shape, nullptr, kernel).code; }));
   }
   const LaunchResult result = run_launch(shape, kernel);
   if (result.ok) return LaunchFailure{};
@@ -262,11 +285,17 @@ cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t) { return cudaFree(memory); }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
-  return posix_memalign(memory, kAllocationAlign, bytes) == 0 ? keep(cudaSuccess)
-                                                              : keep(cudaErrorMemoryAllocation);
+  if (posix_memalign(memory, kAllocationAlign, bytes) != 0) return keep(cudaErrorMemoryAllocation);
+  Allocations& all = page_locked();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  all.sizes[*memory] = bytes;
+  return keep(cudaSuccess);
 }
 
 cudaError_t cudaFreeHost(void* memory) {
+  Allocations& all = page_locked();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  all.sizes.erase(memory);
   std::free(memory);
   return keep(cudaSuccess);
 }
@@ -285,9 +314,15 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   return keep(cudaSuccess);
 }
 
-cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cudaMemcpyKind,
-                            cudaStream_t) {
+cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
   if (keep(cudaSuccess) != cudaSuccess) return last_error;
+  if (is_captured(stream)) {
+    // Pageable memory may be gone when the graph runs.
+    const bool is_allowed = kind != cudaMemcpyHostToDevice || is_page_locked(source, bytes);
+    if (!is_allowed) return keep(refuse_in_capture(stream));
+    return record(stream, [=] { return cudaMemcpyAsync(target, source, bytes, kind, nullptr); });
+  }
   if (bytes > 0) std::memmove(target, source, bytes);
   return cudaSuccess;
 }
@@ -296,8 +331,11 @@ cudaError_t cudaMemcpy(void* target, const void* source, size_t bytes, cudaMemcp
   return cudaMemcpyAsync(target, source, bytes, kind, nullptr);
 }
 
-cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t stream) {
   if (keep(cudaSuccess) != cudaSuccess) return last_error;
+  if (is_captured(stream)) {
+    return record(stream, [=] { return cudaMemsetAsync(target, value, bytes, nullptr); });
+  }
   if (bytes > 0) std::memset(target, value, bytes);
   return cudaSuccess;
 }
@@ -309,18 +347,20 @@ cudaError_t cudaMemset(void* target, int value, size_t bytes) {
 // --- streams and events ------------------------------------------------------------------------
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = reinterpret_cast<cudaStream_t>(new char(0));
+  *stream = make_stream();
   return keep(cudaSuccess);
 }
 
 cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, 0); }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  delete reinterpret_cast<char*>(stream);
+  delete_stream(stream);
   return keep(cudaSuccess);
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return keep(cudaSuccess); }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return keep(is_captured(stream) ? refuse_in_capture(stream) : cudaSuccess);
+}
 
 cudaError_t cudaStreamQuery(cudaStream_t) { return keep(cudaSuccess); }
 
