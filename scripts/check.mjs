@@ -23,9 +23,29 @@ ensureInstalled();
 const plan = planBackends();
 const node = (script, ...args) => [process.execPath, [join("scripts", script), ...args]];
 
+/** Paths of the CPU backend that the main run does not take: the ops once more on each this machine has. */
+function isaSteps() {
+  if (process.arch !== "x64") return [];
+  const cpuinfo = existsSync("/proc/cpuinfo") ? readFileSync("/proc/cpuinfo", "utf8") : "";
+  const has = (...flags) => flags.every((flag) => new RegExp(`\\b${flag}\\b`).test(cpuinfo));
+  const paths = [
+    { isa: "baseline", isThere: true },
+    { isa: "avx2", isThere: has("avx2", "fma", "f16c") },
+    { isa: "avx512", isThere: has("avx512f", "avx512bw", "avx512vl", "avx512dq") },
+  ];
+  return paths.map(({ isa, isThere }) => ({
+    name: isa,
+    tests: true,
+    command: [tool("vitest"), ["run", "test/ops"]],
+    env: { SPINDLEKV_CPU_ISA: isa, SPINDLEKV_TEST_BACKENDS: "cpu" },
+    skipReason: isThere ? undefined : `this processor has no ${isa}`,
+  }));
+}
+
 /** Each step: a command, or for a test run (`tests`) one that also leaves its totals in a file. */
 const steps = [
   { name: "test", tests: true, command: ["npm", ["test"]], doneIn: argumentOf("--tests") },
+  ...isaSteps(),
   { name: "lint", command: node("lint.mjs") },
   { name: "types", command: [tool("tsc"), ["--noEmit"]] },
   { name: "sources", command: node("check-sources.mjs") },
@@ -50,13 +70,13 @@ const steps = [
 ];
 
 /** Runs one step and returns its counts. */
-function runStep({ name, tests, command, doneIn, skipReason }) {
+function runStep({ name, tests, command, env: own = {}, doneIn, skipReason }) {
   if (skipReason) return { passed: 0, failed: 0, skipped: 1, note: `skipped: ${skipReason}` };
   const file = doneIn ?? summaryOf(name);
   let status = Number(argumentOf("--tests-status") ?? 0);
   if (!doneIn) {
     rmSync(file, { force: true });
-    const env = tests ? { SPINDLEKV_SUMMARY_FILE: file } : {};
+    const env = tests ? { ...own, SPINDLEKV_SUMMARY_FILE: file } : own;
     status = run(...command, { env, allowFailure: true });
   }
   if (!tests) return { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 };

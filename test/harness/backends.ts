@@ -1,5 +1,5 @@
 // The backends of this run: cpu always, simt if its library is built (SPINDLEKV_REQUIRE_SIMT=1 makes its absence
-// a failure), cuda if a device is usable. Each test tells the summary its backend and how many cases it ran.
+// a failure), cuda if a device is usable; SPINDLEKV_TEST_BACKENDS=cpu,... leaves the others out. Each test tells the summary its backend and how many cases it ran.
 import { beforeEach, describe, it } from "vitest";
 import { type Device, openDevice, SpindleKVError } from "./api.ts";
 import { type Case, prngOf } from "./cases.ts";
@@ -36,10 +36,17 @@ async function open(name: BackendName): Promise<OpenBackend> {
   }
 }
 
+const wanted = process.env.SPINDLEKV_TEST_BACKENDS?.split(",") ?? ["cpu", "simt", "cuda"];
+
+async function openIfWanted(name: BackendName): Promise<OpenBackend> {
+  if (wanted.includes(name)) return open(name);
+  return { name, reason: `SPINDLEKV_TEST_BACKENDS is ${wanted.join(",")}` };
+}
+
 export const backends: readonly OpenBackend[] = [
-  await open("cpu"),
-  await open("simt"),
-  await open("cuda"),
+  await openIfWanted("cpu"),
+  await openIfWanted("simt"),
+  await openIfWanted("cuda"),
 ];
 
 let currentMeta: { backend?: string; cases?: number } = {};
