@@ -3,28 +3,47 @@
 
 #include "cuda/common/entries.h"
 #include "cuda/common/workspace.h"
+#include "cuda/window_scores/queries.cuh"
 
 #include <algorithm>
 
 namespace spindlekv::cuda {
 namespace {
 
+// Rows of a thread: many for many rows of a KV head, few where a large tile would stand empty.
+constexpr int kManyOwnRows = 8;
+constexpr int kFewOwnRows = 2;
+constexpr int kManyRows = 65;
+
 struct WindowEntry {
   int32_t dtype;
+  bool has_many_rows;
+  Status (*queries)(const WindowArgs&, cudaStream_t);
   Status (*rows)(const WindowArgs&, cudaStream_t);
   Status (*columns)(const WindowArgs&, cudaStream_t);
 };
 
-template <typename Elem>
+template <typename Elem, int kOwnRows>
 constexpr WindowEntry entry() {
-  return {kDTypeOf<Elem>, launch_window_rows<Elem>, launch_window_columns<Elem>};
+  return {kDTypeOf<Elem>, kOwnRows == kManyOwnRows, launch_window_queries<kOwnRows>,
+          launch_window_rows<Elem, kOwnRows>, launch_window_columns<Elem, kOwnRows>};
 }
 
-constexpr WindowEntry kWindowTable[] = {entry<float>(), entry<f16>(), entry<bf16>()};
+constexpr WindowEntry kWindowTable[] = {
+    entry<float, kManyOwnRows>(), entry<float, kFewOwnRows>(), entry<f16, kManyOwnRows>(),
+    entry<f16, kFewOwnRows>(),    entry<bf16, kManyOwnRows>(), entry<bf16, kFewOwnRows>(),
+};
 
-const WindowEntry* find_entry(int32_t dtype) {
+// Rows of a KV head.
+int64_t rows_of(const SkvWindowScoresParams& p) {
+  return static_cast<int64_t>(p.group) * p.queries;
+}
+
+const WindowEntry* find_entry(const SkvWindowScoresParams& p) {
   for (const WindowEntry& candidate : kWindowTable) {
-    if (candidate.dtype == dtype) return &candidate;
+    if (candidate.dtype == p.dtype && candidate.has_many_rows == (rows_of(p) >= kManyRows)) {
+      return &candidate;
+    }
   }
   return nullptr;
 }
@@ -35,23 +54,32 @@ int64_t most_slots(const SkvWindowScoresParams& p) {
   return most;
 }
 
-// Lays out the workspace; returns the queries of a chunk through args->chunk_queries.
+// Lays out the workspace; returns the heads and rows of a chunk through args.
 size_t plan(const SkvWindowScoresParams& p, void* workspace, WindowArgs* args, SkvRun** runs,
             SkvHead** heads) {
   const int64_t query_heads = static_cast<int64_t>(p.kv_heads) * p.group;
+  const int64_t rows = rows_of(p);
+  const int64_t tile_rows =
+      rows >= kManyRows ? WindowTraits<kManyOwnRows>::kRows : WindowTraits<kFewOwnRows>::kRows;
   args->op = p;
-  args->max_blocks = static_cast<int32_t>(ceil_div(most_slots(p), WindowTraits::kSlots));
-  const int64_t bytes_a_query =
-      query_heads * std::max(args->max_blocks, 1) * static_cast<int64_t>(sizeof(float2));
-  const int64_t most_queries = kMaxGridYz * WindowTraits::kRows / p.group;
-  const int64_t fitting =
-      std::clamp(kWindowWorkspaceTarget / bytes_a_query, int64_t{1}, most_queries);
-  args->chunk_queries = static_cast<int32_t>(std::min<int64_t>(p.queries, fitting));
+  args->max_blocks = static_cast<int32_t>(ceil_div(most_slots(p), kWindowSlots));
+  args->row_tiles = static_cast<int32_t>(ceil_div(rows, tile_rows));
+  const int64_t floats_a_head = args->row_tiles * tile_rows * p.head_dim;
+  const int64_t bytes_a_head = floats_a_head * static_cast<int64_t>(sizeof(float));
+  const int64_t fitting_heads = std::max(kWindowWorkspaceTarget / bytes_a_head, int64_t{1});
+  const int64_t chunk_heads = std::min<int64_t>(p.kv_heads, fitting_heads);
+  const int64_t bytes_a_tile = chunk_heads * tile_rows * std::max(args->max_blocks, 1) *
+                               static_cast<int64_t>(sizeof(float2));
+  const int64_t fitting_tiles =
+      std::clamp(kWindowWorkspaceTarget / bytes_a_tile, int64_t{1}, kMaxGridYz);
+  args->chunk_heads = static_cast<int32_t>(chunk_heads);
+  args->chunk_rows = static_cast<int32_t>(std::min(rows, fitting_tiles * tile_rows));
 
   WorkspaceLayout layout(workspace);
   *runs = layout.take<SkvRun>(p.n_runs);
   *heads = layout.take<SkvHead>(p.kv_heads);
-  args->block_stats = layout.take<float2>(query_heads * args->chunk_queries * args->max_blocks);
+  args->turned_queries = layout.take<float>(chunk_heads * floats_a_head);
+  args->block_stats = layout.take<float2>(chunk_heads * args->chunk_rows * args->max_blocks);
   args->row_stats = layout.take<float2>(query_heads * p.queries);
   args->entropy_parts =
       p.entropy == nullptr ? nullptr : layout.take<float>(query_heads * args->max_blocks);
@@ -70,7 +98,7 @@ size_t window_scores_workspace(SkvDevice&, const SkvWindowScoresParams& p) {
 }
 
 Status window_scores(SkvDevice&, const SkvExec& exec, const SkvWindowScoresParams& p) {
-  const WindowEntry* entry = find_entry(p.dtype);
+  const WindowEntry* entry = find_entry(p);
   if (entry == nullptr) {
     return error_status(SKV_UNSUPPORTED, "window_scores",
                         "expected f32, f16 or bf16 for dtype, got %d", p.dtype);
@@ -85,15 +113,22 @@ Status window_scores(SkvDevice&, const SkvExec& exec, const SkvWindowScoresParam
   SKV_RETURN_IF_ERROR(copy_to_device("window_scores", stream, heads, p.heads,
                                      sizeof(SkvHead) * static_cast<size_t>(p.kv_heads)));
 
-  const int32_t chunk = args.chunk_queries;
-  for (int32_t first = 0; first < p.queries; first += chunk) {
-    args.first_query = first;
-    args.chunk_queries = std::min(chunk, p.queries - first);
-    SKV_RETURN_IF_ERROR(entry->rows(args, stream));
-    SKV_RETURN_IF_ERROR(launch_window_merge(args, stream));
-  }
-  if (p.sum != nullptr || p.sum_sq != nullptr || p.max != nullptr || p.entropy != nullptr) {
-    SKV_RETURN_IF_ERROR(entry->columns(args, stream));
+  const bool has_columns =
+      p.sum != nullptr || p.sum_sq != nullptr || p.max != nullptr || p.entropy != nullptr;
+  const int32_t most_heads = args.chunk_heads;
+  const int32_t most_rows = args.chunk_rows;
+  const auto rows = static_cast<int32_t>(rows_of(p));
+  for (int32_t head = 0; head < p.kv_heads; head += most_heads) {
+    args.first_head = head;
+    args.chunk_heads = std::min(most_heads, p.kv_heads - head);
+    SKV_RETURN_IF_ERROR(entry->queries(args, stream));
+    for (int32_t row = 0; row < rows; row += most_rows) {
+      args.first_row = row;
+      args.chunk_rows = std::min(most_rows, rows - row);
+      SKV_RETURN_IF_ERROR(entry->rows(args, stream));
+      SKV_RETURN_IF_ERROR(launch_window_merge(args, stream));
+    }
+    if (has_columns) SKV_RETURN_IF_ERROR(entry->columns(args, stream));
   }
   if (p.entropy != nullptr) SKV_RETURN_IF_ERROR(launch_window_entropy(args, stream));
   return ok_status();

@@ -1,12 +1,13 @@
 // window_scores: column statistics of the softmax of W query rows over all slots of a head.
 //   p[r,s] = exp(x[r,s] - M[r]) / L[r];  sum, sum of squares, max over w;  entropy = -sum p ln p
 // Canonical (core/canonical.h) but for entropy and lse. The attention matrix is never stored:
-//   window_rows_kernel     grid (block of 64 slots, KV head, 32 rows): m_b and l_b of each row
+//   window_queries_kernel  (queries.cuh) the queries as float, after RoPE
+//   window_rows_kernel     grid (block of 64 slots, KV head, tile of rows): m_b and l_b of each row
 //   window_merge_kernel    warp = row: M, then L over the blocks in order; lse
-//   window_columns_kernel  grid (block of 64 slots, KV head): recomputes the logits of all rows,
-//                          thread = slot, which adds its column over queries ascending
+//   window_columns_kernel  grid (block of 64 slots, KV head): recomputes the logits of all rows;
+//                          two threads a slot, which add its column over queries ascending
 //   window_entropy_kernel  warp = query head
-// Compute-bound: 4 W D fma a slot and query head (two passes), reads K once a pass and 32 rows.
+// Compute-bound: 4 W D fma a slot and query head (two passes), reads K once a pass and 128 rows.
 // Sources: SnapKV (arXiv 2404.14469), H2O (2306.14048), TOVA (2401.06104), CAKE (2503.12491).
 #pragma once
 
@@ -24,67 +25,94 @@ namespace spindlekv::cuda {
 // ---- helpers
 // -------------------------------------------------------------------------------------
 
-__device__ __forceinline__ WindowTile window_tile(const WindowArgs& args, int first_query,
-                                                  int queries, int first_row) {
+template <int kOwnRows>
+__device__ __forceinline__ WindowTile window_tile(const WindowArgs& args, int index) {
+  constexpr int kRows = WindowTraits<kOwnRows>::kRows;
   WindowTile tile;
-  tile.kv_head = static_cast<int>(blockIdx.y);
-  tile.first_slot = static_cast<int>(blockIdx.x) * WindowTraits::kSlots;
-  tile.slots = min(WindowTraits::kSlots, args.op.heads[tile.kv_head].slots - tile.first_slot);
-  tile.first_query = first_query;
-  tile.queries = queries;
-  tile.first_row = first_row;
-  tile.rows = min(WindowTraits::kRows, args.op.group * queries - first_row);
+  tile.kv_head = args.first_head + static_cast<int>(blockIdx.y);
+  tile.first_slot = static_cast<int>(blockIdx.x) * kWindowSlots;
+  tile.slots = min(kWindowSlots, args.op.heads[tile.kv_head].slots - tile.first_slot);
+  tile.first_row = index * kRows;
+  tile.rows = min(kRows, args.op.group * args.op.queries - tile.first_row);
+  tile.index = index;
   return tile;
 }
 
 __device__ __forceinline__ int head_blocks(const WindowArgs& args, int kv_head) {
-  return (args.op.heads[kv_head].slots + WindowTraits::kSlots - 1) / WindowTraits::kSlots;
+  return (args.op.heads[kv_head].slots + kWindowSlots - 1) / kWindowSlots;
 }
 
-// Running statistics of one slot over the queries of one head.
+// Running statistics of one slot over the queries of one head. Two threads share a slot: one keeps
+// the sum and the maximum, the other the sum of squares and the entropy.
 struct Column {
-  float sum = 0.0f;
-  float sum_sq = 0.0f;
+  float sum = 0.0f;  // or of squares
   float max = 0.0f;
   float entropy = 0.0f;
 };
 
-__device__ __forceinline__ void add_probability(Column& column, float p, bool with_entropy) {
-  column.sum = column.sum + p;
-  column.sum_sq = fmaf(p, p, column.sum_sq);
-  column.max = p > column.max ? p : column.max;
-  if (with_entropy && p != 0.0f) column.entropy = fmaf(-p, logf(p), column.entropy);
+// Adds `rows` rows of a column of the tile of probabilities, in ascending order.
+__device__ __forceinline__ void add_sums(const float* probability, int rows, Column& column) {
+#pragma unroll 4
+  for (int row = 0; row < rows; ++row) {
+    const float p = probability[row * kWindowSlots];
+    column.sum = column.sum + p;
+    column.max = p > column.max ? p : column.max;
+  }
 }
 
-// Writes the column of `head` at `slot` under the op's norm.
+__device__ __forceinline__ void add_squares(const float* probability, int rows, Column& column) {
+#pragma unroll 4
+  for (int row = 0; row < rows; ++row) {
+    const float p = probability[row * kWindowSlots];
+    column.sum = fmaf(p, p, column.sum);
+  }
+}
+
+__device__ __forceinline__ void add_entropy(const float* probability, int rows, Column& column) {
+#pragma unroll 1
+  for (int row = 0; row < rows; ++row) {
+    const float p = probability[row * kWindowSlots];
+    if (p != 0.0f) column.entropy = fmaf(-p, logf(p), column.entropy);
+  }
+}
+
+// Writes a thread's part of the column of `head` at `slot` under the op's norm.
 __device__ __forceinline__ void store_column(const SkvWindowScoresParams& op, int64_t head,
-                                             int slot, int position, const Column& column) {
+                                             int slot, int position, bool has_squares,
+                                             const Column& column) {
   const float queries = static_cast<float>(op.queries);
   const int64_t target = head * op.stride + slot;
-  float sum = column.sum;
-  if (op.norm == SKV_NORM_WINDOW) sum = sum / queries;
-  if (op.norm == SKV_NORM_CAUSAL_COUNT) {
-    const int64_t seen_by = static_cast<int64_t>(op.query_position) + op.queries - position;
-    sum = seen_by > 0 ? sum / static_cast<float>(seen_by) : 0.0f;
-  }
-  if (op.sum != nullptr) op.sum[target] = sum;
-  if (op.sum_sq != nullptr) {
-    op.sum_sq[target] = op.norm == SKV_NORM_WINDOW ? column.sum_sq / queries : column.sum_sq;
+  const float sum = op.norm == SKV_NORM_WINDOW ? column.sum / queries : column.sum;
+  if (has_squares) {
+    if (op.sum_sq != nullptr) op.sum_sq[target] = sum;
+    return;
   }
   if (op.max != nullptr) op.max[target] = column.max;
+  if (op.sum == nullptr) return;
+  if (op.norm != SKV_NORM_CAUSAL_COUNT) {
+    op.sum[target] = sum;
+    return;
+  }
+  const int64_t seen_by = static_cast<int64_t>(op.query_position) + op.queries - position;
+  op.sum[target] = seen_by > 0 ? sum / static_cast<float>(seen_by) : 0.0f;
 }
 
-// Turns a finished tile of logits into probabilities; the thread's rows are those of logit_tile.
-template <typename Elem>
+// The thread's logits become probabilities.
+template <int kOwnRows>
 __device__ __forceinline__ void normalise_tile(const WindowArgs& args, const WindowTile& tile,
-                                               WindowShared<Elem>& shared) {
-  for (int row = warp_id(); row < tile.rows; row += WindowTraits::kWarps) {
-    const int64_t head =
-        static_cast<int64_t>(tile.kv_head) * args.op.group + window_group_head(tile, row);
-    const float2 stats = args.row_stats[head * args.op.queries + window_query(tile, row)];
-    for (int slot = lane_id(); slot < WindowTraits::kSlots; slot += kWarpSize) {
-      const float logit = shared.logit[row][slot];
-      shared.logit[row][slot] = logit == -INFINITY ? 0.0f : window_exp(logit, stats.x) / stats.y;
+                                               float (&logit)[kOwnRows][kWindowOwnSlots]) {
+  const int row = own_first_row(kOwnRows);
+  const float2* stats = args.row_stats +
+                        static_cast<int64_t>(tile.kv_head) * args.op.group * args.op.queries +
+                        tile.first_row;
+#pragma unroll
+  for (int r = 0; r < kOwnRows; ++r) {
+    if (row + r >= tile.rows) continue;
+    const float2 maximum_and_sum = stats[row + r];
+#pragma unroll
+    for (int s = 0; s < kWindowOwnSlots; ++s) {
+      const float x = logit[r][s];
+      logit[r][s] = x == -INFINITY ? 0.0f : window_exp(x, maximum_and_sum.x) / maximum_and_sum.y;
     }
   }
 }
@@ -92,48 +120,61 @@ __device__ __forceinline__ void normalise_tile(const WindowArgs& args, const Win
 // ---- kernels
 // -------------------------------------------------------------------------------------
 
-template <typename Elem>
-__global__ __launch_bounds__(WindowTraits::kThreads) void window_rows_kernel(
-    const WindowArgs args) {
-  SKV_SHARED(shared, WindowShared<Elem>);
-  const WindowTile tile = window_tile(args, args.first_query, args.chunk_queries,
-                                      static_cast<int>(blockIdx.z) * WindowTraits::kRows);
+template <typename Elem, int kOwnRows>
+__global__ __launch_bounds__(
+    kWindowThreads,
+    WindowTraits<kOwnRows>::kBlocks) void window_rows_kernel(const WindowArgs args) {
+  SKV_SHARED(pieces, WindowPieces<kOwnRows>);
+  SKV_SHARED(slots, WindowSlots);
+  constexpr int kSlotLanes = WindowTraits<kOwnRows>::kSlotLanes;
+  const int first_tile = args.first_row / WindowTraits<kOwnRows>::kRows;
+  const WindowTile tile = window_tile<kOwnRows>(args, first_tile + static_cast<int>(blockIdx.z));
   if (tile.slots <= 0) return;
 
   // load and compute: logits of the tile
-  load_window_slots(args, tile, shared);
-  const bool is_seen = is_tile_seen(args, tile, shared);
+  const WindowKey<Elem> key = load_window_slots<Elem>(args, tile, slots);
+  const bool is_open = is_block_open(args, tile, slots);
+  const bool is_seen = is_tile_seen(args, tile, slots);
+  float logit[kOwnRows][kWindowOwnSlots];
   if (is_seen) {
-    const int nonfinite = warp_sum(logit_tile(args, tile, shared));
+    const int nonfinite = warp_sum(logit_tile(args, tile, key, slots, is_open, pieces, logit));
     if (lane_id() == 0 && nonfinite > 0 && args.op.nonfinite != nullptr) {
       atomicAdd(args.op.nonfinite, nonfinite);  // integers: any order gives the same
     }
   }
-  __syncthreads();
 
-  // reduce: a warp takes a row, a lane the slots lane and lane + 32
-  const int64_t first_row =
-      static_cast<int64_t>(tile.kv_head) * args.op.group * tile.queries + tile.first_row;
-  for (int row = warp_id(); row < tile.rows; row += WindowTraits::kWarps) {
+  // reduce: eight lanes share a row; the order is that of the halving sum
+  const int row = own_first_row(kOwnRows);
+  const int64_t chunk_row =
+      static_cast<int64_t>(blockIdx.y) * args.chunk_rows + tile.first_row - args.first_row + row;
+#pragma unroll
+  for (int r = 0; r < kOwnRows; ++r) {
     float2 stats = make_float2(-INFINITY, 0.0f);
     if (is_seen) {
-      const float low = shared.logit[row][lane_id()];
-      const float high = shared.logit[row][lane_id() + kWarpSize];
-      stats.x = warp_max(fmaxf(low, high));
-      stats.y = warp_sum(window_exp(low, stats.x) + window_exp(high, stats.x));
+      float (&x)[kWindowOwnSlots] = logit[r];
+#pragma unroll
+      for (int s = 0; s < kWindowOwnSlots; ++s) stats.x = fmaxf(stats.x, x[s]);
+      stats.x = warp_max<kSlotLanes>(stats.x);
+#pragma unroll
+      for (int s = 0; s < kWindowOwnSlots; ++s) x[s] = window_exp(x[s], stats.x);
+#pragma unroll
+      for (int s = 0; s < 4; ++s) x[s] = warp_sum<kSlotLanes>(x[s] + x[s + 4]);
+      stats.y = (x[0] + x[2]) + (x[1] + x[3]);
     }
-    if (lane_id() == 0) args.block_stats[(first_row + row) * args.max_blocks + blockIdx.x] = stats;
+    if (lane_id() % kSlotLanes == 0 && row + r < tile.rows) {
+      args.block_stats[(chunk_row + r) * args.max_blocks + blockIdx.x] = stats;
+    }
   }
 }
 
 // Grid x: rows of the chunk, a warp each.
-__global__ __launch_bounds__(WindowTraits::kThreads) void window_merge_kernel(
-    const WindowArgs args) {
+__global__ __launch_bounds__(kWindowThreads) void window_merge_kernel(const WindowArgs args) {
   const SkvWindowScoresParams& op = args.op;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * WindowTraits::kWarps + warp_id();
-  const int64_t head = row / args.chunk_queries;
-  if (head >= static_cast<int64_t>(op.kv_heads) * op.group) return;
-  const int blocks = head_blocks(args, static_cast<int>(head / op.group));
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWindowWarps + warp_id();
+  const int64_t chunk_head = row / args.chunk_rows;
+  if (chunk_head >= args.chunk_heads) return;
+  const int kv_head = args.first_head + static_cast<int>(chunk_head);
+  const int blocks = head_blocks(args, kv_head);
   const float2* parts = args.block_stats + row * args.max_blocks;
 
   float maximum = -INFINITY;
@@ -153,46 +194,74 @@ __global__ __launch_bounds__(WindowTraits::kThreads) void window_merge_kernel(
     }
   }
   if (lane_id() != 0) return;
-  const int64_t target = head * op.queries + args.first_query + row % args.chunk_queries;
+  const int64_t target = static_cast<int64_t>(kv_head) * op.group * op.queries + args.first_row +
+                         row % args.chunk_rows;
   args.row_stats[target] = make_float2(maximum, sum);
   if (op.lse != nullptr) op.lse[target] = sum == 0.0f ? -INFINITY : maximum + logf(sum);
 }
 
-template <typename Elem>
-__global__ __launch_bounds__(
-    WindowTraits::kThreads,
-    WindowTraits::kColumnBlocks) void window_columns_kernel(const WindowArgs args) {
-  SKV_SHARED(shared, WindowShared<Elem>);
-  SKV_SHARED(slot_entropy, float[WindowTraits::kSlots]);
-  const SkvWindowScoresParams& op = args.op;
-  const int rows = op.group * op.queries;
-  WindowTile tile = window_tile(args, 0, op.queries, 0);
-  if (tile.slots <= 0) return;
-  load_window_slots(args, tile, shared);
+// A tile's pieces, then its probabilities.
+template <int kOwnRows>
+union WindowColumnsShared {
+  WindowPieces<kOwnRows> pieces;
+  float probability[WindowTraits<kOwnRows>::kRows][kWindowSlots];
+};
 
-  const int slot = static_cast<int>(threadIdx.x);
+template <typename Elem, int kOwnRows>
+__global__ __launch_bounds__(
+    kWindowThreads,
+    WindowTraits<kOwnRows>::kBlocks) void window_columns_kernel(const WindowArgs args) {
+  SKV_SHARED(shared, WindowColumnsShared<kOwnRows>);
+  SKV_SHARED(slots, WindowSlots);
+  SKV_SHARED(slot_entropy, float[kWindowSlots]);
+  const SkvWindowScoresParams& op = args.op;
+  WindowTile tile = window_tile<kOwnRows>(args, 0);
+  if (tile.slots <= 0) return;
+  const WindowKey<Elem> key = load_window_slots<Elem>(args, tile, slots);
+  const bool is_open = is_block_open(args, tile, slots);
+
+  const int slot = static_cast<int>(threadIdx.x) % kWindowSlots;
   const bool owns_slot = slot < tile.slots;
+  const bool has_squares = static_cast<int>(threadIdx.x) >= kWindowSlots;
+  const bool with_entropy = args.entropy_parts != nullptr;
+  int64_t head = static_cast<int64_t>(tile.kv_head) * op.group;
+  int queries_left = op.queries;  // of that head
   Column column;
-  for (int first_row = 0; first_row < rows; first_row += WindowTraits::kRows) {
+  for (int index = 0; index < args.row_tiles; ++index) {
     // compute: probabilities of the next rows
-    tile = window_tile(args, 0, op.queries, first_row);
-    const bool is_seen = is_tile_seen(args, tile, shared);
-    if (is_seen) logit_tile(args, tile, shared);
-    __syncthreads();
-    if (is_seen) normalise_tile(args, tile, shared);
+    tile = window_tile<kOwnRows>(args, index);
+    const bool is_seen = is_tile_seen(args, tile, slots);
+    if (is_seen) {
+      float logit[kOwnRows][kWindowOwnSlots];
+      logit_tile(args, tile, key, slots, is_open, shared.pieces, logit);
+      normalise_tile<kOwnRows>(args, tile, logit);
+      __syncthreads();  // the probabilities lie over the pieces
+#pragma unroll
+      for (int r = 0; r < kOwnRows; ++r) {
+        float* target = &shared.probability[own_first_row(kOwnRows) + r][own_slot(0)];
+        const float (&p)[kWindowOwnSlots] = logit[r];
+        *reinterpret_cast<float4*>(target) = make_float4(p[0], p[1], p[2], p[3]);
+        *reinterpret_cast<float4*>(target + kWindowSlots / 2) = make_float4(p[4], p[5], p[6], p[7]);
+      }
+    }
     __syncthreads();
 
     // reduce and store: each slot adds its column; a head ends after its last query
-    for (int row = 0; row < tile.rows; ++row) {
-      if (owns_slot && is_seen) {
-        add_probability(column, shared.logit[row][slot], args.entropy_parts != nullptr);
+    int row = 0;
+    while (row < tile.rows) {
+      const int count = min(queries_left, tile.rows - row);
+      const float* probability = &shared.probability[row][slot];
+      if (is_seen && has_squares) add_squares(probability, count, column);
+      if (is_seen && has_squares && with_entropy) add_entropy(probability, count, column);
+      if (is_seen && !has_squares) add_sums(probability, count, column);
+      row += count;
+      queries_left -= count;
+      if (queries_left > 0) continue;
+      if (owns_slot) {
+        store_column(op, head, tile.first_slot + slot, slots.position[slot], has_squares, column);
       }
-      if ((first_row + row + 1) % op.queries != 0) continue;
-      const int64_t head =
-          static_cast<int64_t>(tile.kv_head) * op.group + window_group_head(tile, row);
-      if (owns_slot) store_column(op, head, tile.first_slot + slot, shared.position[slot], column);
-      if (args.entropy_parts != nullptr) {
-        if (slot < WindowTraits::kSlots) slot_entropy[slot] = owns_slot ? column.entropy : 0.0f;
+      if (with_entropy) {
+        if (has_squares) slot_entropy[slot] = owns_slot ? column.entropy : 0.0f;
         __syncthreads();
         if (warp_id() == 0) {
           const float part =
@@ -202,14 +271,16 @@ __global__ __launch_bounds__(
         __syncthreads();
       }
       column = Column{};
+      ++head;
+      queries_left = op.queries;
     }
+    __syncthreads();  // the next pieces lie over the probabilities
   }
 }
 
 // Grid x: query heads, a warp each.
-__global__ __launch_bounds__(WindowTraits::kThreads) void window_entropy_kernel(
-    const WindowArgs args) {
-  const int64_t head = static_cast<int64_t>(blockIdx.x) * WindowTraits::kWarps + warp_id();
+__global__ __launch_bounds__(kWindowThreads) void window_entropy_kernel(const WindowArgs args) {
+  const int64_t head = static_cast<int64_t>(blockIdx.x) * kWindowWarps + warp_id();
   if (head >= static_cast<int64_t>(args.op.kv_heads) * args.op.group) return;
   const int blocks = head_blocks(args, static_cast<int>(head / args.op.group));
   float sum = 0.0f;
@@ -223,30 +294,30 @@ __global__ __launch_bounds__(WindowTraits::kThreads) void window_entropy_kernel(
 // ---- launch
 // --------------------------------------------------------------------------------------
 
-template <typename Elem>
+template <typename Elem, int kOwnRows>
 Status launch_window_rows(const WindowArgs& args, cudaStream_t stream) {
-  const int64_t rows = static_cast<int64_t>(args.op.group) * args.chunk_queries;
-  const Grid grid{args.max_blocks, args.op.kv_heads, ceil_div(rows, WindowTraits::kRows)};
-  return launch<window_rows_kernel<Elem>>("window_scores", grid, dim3(WindowTraits::kThreads), 0,
-                                          stream, args);
+  const Grid grid{args.max_blocks, args.chunk_heads,
+                  ceil_div(args.chunk_rows, WindowTraits<kOwnRows>::kRows)};
+  return launch<window_rows_kernel<Elem, kOwnRows>>("window_scores", grid, dim3(kWindowThreads), 0,
+                                                    stream, args);
 }
 
 inline Status launch_window_merge(const WindowArgs& args, cudaStream_t stream) {
-  const int64_t rows = static_cast<int64_t>(args.op.kv_heads) * args.op.group * args.chunk_queries;
-  return launch<window_merge_kernel>("window_scores", {ceil_div(rows, WindowTraits::kWarps)},
-                                     dim3(WindowTraits::kThreads), 0, stream, args);
+  const int64_t rows = static_cast<int64_t>(args.chunk_heads) * args.chunk_rows;
+  return launch<window_merge_kernel>("window_scores", {ceil_div(rows, kWindowWarps)},
+                                     dim3(kWindowThreads), 0, stream, args);
 }
 
-template <typename Elem>
+template <typename Elem, int kOwnRows>
 Status launch_window_columns(const WindowArgs& args, cudaStream_t stream) {
-  return launch<window_columns_kernel<Elem>>("window_scores", {args.max_blocks, args.op.kv_heads},
-                                             dim3(WindowTraits::kThreads), 0, stream, args);
+  return launch<window_columns_kernel<Elem, kOwnRows>>(
+      "window_scores", {args.max_blocks, args.chunk_heads}, dim3(kWindowThreads), 0, stream, args);
 }
 
 inline Status launch_window_entropy(const WindowArgs& args, cudaStream_t stream) {
   const int64_t heads = static_cast<int64_t>(args.op.kv_heads) * args.op.group;
-  return launch<window_entropy_kernel>("window_scores", {ceil_div(heads, WindowTraits::kWarps)},
-                                       dim3(WindowTraits::kThreads), 0, stream, args);
+  return launch<window_entropy_kernel>("window_scores", {ceil_div(heads, kWindowWarps)},
+                                       dim3(kWindowThreads), 0, stream, args);
 }
 
 }  // namespace spindlekv::cuda

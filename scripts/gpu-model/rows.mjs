@@ -10,7 +10,7 @@ import {
   labelSums,
 } from "./reduce-by-label.mjs";
 import { selectCut, selectWrite } from "./select-topk.mjs";
-import { windowColumns, windowMerge, windowRows } from "./window-scores.mjs";
+import { windowColumns, windowMerge, windowQueries, windowRows } from "./window-scores.mjs";
 
 const layer = { kvHeads: 8, group: 4, dims: 128 };
 const kRowBytes = 512; // a slot of K and V of one head, f16
@@ -121,7 +121,10 @@ const windowRowsOf = [32768, 131072].map((slots) => {
     goal: atMost(2),
     ops: {
       own: {
-        steps: [windowRows, windowMerge, windowColumns].map((model) => ({ model, shape })),
+        steps: [windowQueries, windowRows, windowMerge, windowColumns].map((model) => ({
+          model,
+          shape,
+        })),
         copies: 2,
       },
     },

@@ -1,51 +1,71 @@
-// window_scores: a pass that finds the maximum and sum of each row, their merge, and one that adds up the columns.
-import { findRun, neverTurned } from "./keys.mjs";
+// window_scores: the queries turned, a pass that finds the maximum and sum of each row, their merge, and one that adds
+// up the columns. For more than 64 rows of a KV head: eight rows a thread.
+import { findRun, neverTurned, neverUnaligned } from "./keys.mjs";
 
 const kSource = "cuda/window_scores/window_scores.cu";
 const kScores = "cuda/window_scores/window_scores.cuh";
 const kLogits = "cuda/window_scores/logits.cuh";
 const kSlots = 64; // of a block
-const kRows = 32; // of a tile
+const kRows = 128; // of a tile
+const kThreads = 128;
 
 const slotBlocks = ({ slots }) => Math.ceil(slots / kSlots);
+const rowTiles = ({ group, window }) => Math.ceil((group * window) / kRows);
 const keyBytes = ({ kvHeads, slots, dims }) => kvHeads * slots * dims * 2;
-/** A tile of logits: pieces of 32 dims; a thread owns 4 by 4 of 64 slots by 32 rows. */
+/** Every tile reads its keys and its turned queries. */
+const tileBytes = (shape) =>
+  slotBlocks(shape) *
+  shape.kvHeads *
+  rowTiles(shape) *
+  shape.dims *
+  (kSlots * 2 + kRows * 4);
+/** A tile of logits: pieces of 16 dims; a thread owns 8 by 8 of 64 slots by 128 rows. */
 const tileLoops = [
-  { file: kLogits, within: "logit_tile", text: "for (int first", trips: ({ dims }) => dims / 32 },
-  {
-    file: kLogits,
-    within: "load_key_piece",
-    text: "for (int vec",
-    trips: () => 2,
-    unit: ["STS.32", 8],
-  },
-  { file: kLogits, within: "load_query_piece", text: "for (int row", trips: () => kRows / 4 },
+  { file: kLogits, within: "logit_tile", text: "for (int first", trips: ({ dims }) => dims / 16 },
   {
     file: kLogits,
     within: "dot_piece",
-    text: "for (int d",
-    trips: () => 32,
-    unit: ["FFMA", 16],
-    isWhole: true,
+    text: "for (int first",
+    trips: () => 2,
+    unit: ["FFMA", 8 * 64],
   },
   findRun,
 ];
-/** Of 32 threads 16 read different keys, of the queries two: not four cycles but two, and one. */
-const cycles = { "LDS.128": 1.5 };
+/** Nothing is hidden, and every tile is full. */
+const neverHidden = [
+  {
+    file: kLogits,
+    within: "logit_tile",
+    from: "const int row = own_first_row",
+    to: "++group_head;",
+  },
+];
+/** Eight threads of a row and four of a slot read the same words: 128 bytes a warp at most. */
+const cycles = { "LDS.128": 1 };
+
+export const windowQueries = {
+  source: kSource,
+  kernel: "window_queries_kernel<8>",
+  launch: (shape) => ({
+    blocks: Math.ceil((rowTiles(shape) * kRows * shape.dims) / 8 / kThreads) * shape.kvHeads,
+    threads: kThreads,
+    bytes: shape.kvHeads * rowTiles(shape) * kRows * shape.dims * 6,
+  }),
+  loops: [],
+  parts: [...neverTurned, ...neverUnaligned],
+};
 
 export const windowRows = {
   source: kSource,
-  kernel: "window_rows_kernel<__half>",
+  kernel: "window_rows_kernel<__half, 8>",
   launch: (shape) => ({
-    blocks: slotBlocks(shape) * shape.kvHeads * Math.ceil((shape.group * shape.window) / kRows),
-    threads: 128,
+    blocks: slotBlocks(shape) * shape.kvHeads * rowTiles(shape),
+    threads: kThreads,
     bytes: keyBytes(shape), // once: the other tiles of rows find the keys in L2
+    l2Bytes: tileBytes(shape),
   }),
-  loops: [
-    ...tileLoops,
-    { file: kScores, within: "window_rows_kernel", text: "for (int row", trips: () => kRows / 4 },
-  ],
-  parts: neverTurned,
+  loops: tileLoops,
+  parts: [...neverTurned, ...neverHidden],
   cycles,
 };
 
@@ -81,44 +101,45 @@ export const windowMerge = {
   ],
 };
 
+/** Half of the warps add sums, half squares. */
+const addRows = (within) => ({
+  file: kScores,
+  within,
+  text: "for (int row",
+  trips: ({ window }) => Math.min(window, kRows) / 2,
+  unit: ["LDS.32", 1],
+});
+
 export const windowColumns = {
   source: kSource,
-  kernel: "window_columns_kernel<__half>",
+  kernel: "window_columns_kernel<__half, 8>",
   launch: (shape) => ({
     blocks: slotBlocks(shape) * shape.kvHeads,
-    threads: 128,
+    threads: kThreads,
     bytes: keyBytes(shape) + shape.kvHeads * shape.group * shape.slots * 4,
+    l2Bytes: tileBytes(shape),
   }),
   loops: [
     ...tileLoops,
+    { file: kScores, within: "window_columns_kernel", text: "for (int index", trips: rowTiles },
     {
       file: kScores,
       within: "window_columns_kernel",
-      text: "for (int first_row",
-      trips: ({ group, window }) => (group * window) / kRows,
+      text: "while (row < tile.rows)",
+      trips: ({ window }) => Math.max(1, kRows / window),
     },
-    { file: kScores, within: "normalise_tile", text: "for (int row", trips: () => kRows / 4 },
-    {
-      file: kScores,
-      within: "normalise_tile",
-      text: "for (int slot",
-      trips: () => 2,
-      isOptional: true,
-    },
-    {
-      file: kScores,
-      within: "window_columns_kernel",
-      text: "for (int row = 0",
-      trips: () => kRows,
-    },
+    addRows("add_sums"),
+    addRows("add_squares"),
   ],
   // No entropy is asked for.
   parts: [
     ...neverTurned,
+    ...neverHidden,
+    { file: kScores, within: "add_entropy" },
     {
       file: kScores,
       within: "window_columns_kernel",
-      from: "if (slot < WindowTraits::kSlots) slot_entropy",
+      from: "if (has_squares) slot_entropy",
       to: "args.entropy_parts[head",
     },
   ],
