@@ -63,7 +63,7 @@ typedef struct SkvBackend {
    * none. Between begin and end, ops that this thread enqueues on `stream` (one of create_stream,
    * never NULL) are kept and not run; their host arrays are copied. Their device pointers and their
    * workspace must stay valid as long as the graph. capture_end always ends the capture; graph =
-   * NULL abandons it. A graph is launched by one thread at a time and released after that. */
+   * NULL abandons it. A graph is launched by one thread at a time and released once it has run. */
   SkvStatus (*capture_begin)(SkvDevice* device, void* stream);
   SkvStatus (*capture_end)(SkvDevice* device, void* stream, void** graph);
   SkvStatus (*graph_launch)(SkvDevice* device, void* graph, void* stream);

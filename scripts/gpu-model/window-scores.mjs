@@ -14,11 +14,7 @@ const rowTiles = ({ group, window }) => Math.ceil((group * window) / kRows);
 const keyBytes = ({ kvHeads, slots, dims }) => kvHeads * slots * dims * 2;
 /** Every tile reads its keys and its turned queries. */
 const tileBytes = (shape) =>
-  slotBlocks(shape) *
-  shape.kvHeads *
-  rowTiles(shape) *
-  shape.dims *
-  (kSlots * 2 + kRows * 4);
+  slotBlocks(shape) * shape.kvHeads * rowTiles(shape) * shape.dims * (kSlots * 2 + kRows * 4);
 /** A tile of logits: pieces of 16 dims; a thread owns 8 by 8 of 64 slots by 128 rows. */
 const tileLoops = [
   { file: kLogits, within: "logit_tile", text: "for (int first", trips: ({ dims }) => dims / 16 },
