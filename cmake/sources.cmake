@@ -77,7 +77,6 @@ set(SKV_CPU_ISA_SOURCES
   cpu/isa/similarity_rows.cc
   cpu/isa/turned_scores.cc
   cpu/isa/window_scores.cc
-  cpu/isa/word_scores.cc
 )
 
 # the CUDA backend, by nvcc, and by the host compiler for tests

@@ -100,23 +100,14 @@ static inline int codebook_size(const SkvRun& run) {
   return run.k_codewords > run.v_codewords ? run.k_codewords : run.v_codewords;
 }
 
-// What the key codewords of a piece need as 16-bit integers, with the queries and the angles of 64
-// positions; up to so many are worth it.
-static inline int64_t word_scores_floats(int rows, int head_dim, int64_t codewords) {
-  return (codewords + rows + 64) * ((padded_dim(head_dim) + 96) / 2 + 1);
-}
-static inline int64_t most_words(int slots) { return slots / 2; }
-
 // What attend_codebook needs for pieces of up to so many slots and codewords.
 static inline int64_t codebook_scratch_floats(int rows, int head_dim, int slots,
                                               int64_t codewords) {
   const int64_t fours = (rows + 3) / 4 * 4;
-  const int64_t words = codewords < most_words(slots) ? codewords : most_words(slots);
-  // Queries; weights, by row and by slot; turning; bins and the list of those touched; logits;
-  // words.
+  // Queries; weights, by row and by slot; turning; bins and the list of those touched; logits.
   return padded_rows(rows) * padded_dim(head_dim) + 2 * fours * kTileSlots +
          turned_scores_floats(rows, head_dim) + codewords * (fours + 1) +
-         int64_t{tiles_of(slots)} * rows * kTileSlots + word_scores_floats(rows, head_dim, words);
+         int64_t{tiles_of(slots)} * rows * kTileSlots;
 }
 
 SKV_DECLARE_ISA_TABLE(AttendKernels, attend_kernels)

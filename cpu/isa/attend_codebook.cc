@@ -13,7 +13,6 @@
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
 #include "cpu/isa/turned_scores.h"
-#include "cpu/isa/word_scores.h"
 
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
@@ -51,7 +50,6 @@ struct Memory {
   float* bins;       // [v_codewords, fours]; products of the keys' codewords before
   int32_t* touched;  // [v_codewords] codewords with weight
   float* turning;    // turned_scores_floats
-  float* words;      // word_scores_floats
 };
 
 inline int reference(const void* refs, int ref_bytes, int slot) {
@@ -126,18 +124,16 @@ void score_by_turning(const Piece& piece, TurnedScores* turned, int first, int c
   const int head_dim = piece.head_dim;
   const Element* const words = static_cast<const Element*>(run.k);
   const void* rows[kTileSlots + kKeysAhead];
-  int32_t refs[kTileSlots + kKeysAhead];
   const int end = piece.first + piece.count;
   for (int i = 0; i < count + kKeysAhead; ++i) {
     const int slot = first + i < end ? first + i : end - 1;
-    refs[i] = reference(run.k_ref, run.ref_bytes, slot);
-    rows[i] = words + int64_t{refs[i]} * head_dim;
+    rows[i] = words + int64_t{reference(run.k_ref, run.ref_bytes, slot)} * head_dim;
   }
   int32_t turn[kTileSlots];
   for (int i = 0; i < count; ++i) {
     turn[i] = piece.params->reindex != 0 ? run.slot_base + first + i : run.positions[first + i];
   }
-  score_turned(turned, rows, turn, count, rows + kKeysAhead, refs, x);
+  score_turned(turned, rows, turn, count, rows + kKeysAhead, x);
 }
 
 // Logits of one tile out of its products, and the maxima so far.
@@ -163,13 +159,8 @@ void finish_tile(const AttendTask& task, const Piece& piece, int first, int coun
 template <class Element>
 void score(const AttendTask& task, const Piece& piece, const Memory& memory) {
   TurnedScores turned;
-  WordScores words;
   if (piece.turns) {
     turned = begin_turned_scores(*piece.params, memory.q, piece.rows, memory.turning);
-    if (piece.run->k_codewords <= most_words(piece.count) &&
-        begin_word_scores(turned, piece.run->k, piece.run->k_codewords, memory.words, &words)) {
-      turned.words = &words;
-    }
   } else {
     look_up_products<Element>(piece, memory);
   }
@@ -405,7 +396,6 @@ void attend_codebook(const AttendTask& task) {
   memory.touched = reinterpret_cast<int32_t*>(memory.bins + codewords * piece.fours);
   float* const rest = reinterpret_cast<float*>(memory.touched + codewords);
   memory.logits = task.logits != nullptr ? task.logits : rest;
-  memory.words = rest + int64_t{tiles_of(piece.count)} * piece.rows * kTileSlots;
   load_all_queries(task, piece.rows, piece.dim, memory.q);
   switch (piece.params->dtype) {
     case SKV_F16:

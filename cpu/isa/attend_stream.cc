@@ -288,7 +288,7 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
     const ScatteredRows keys{tile.k, tile.k, next.k, bytes};
     const void* rows_ahead[kTileSlots];
     for (int i = 0; i < kTileSlots; ++i) rows_ahead[i] = keys.near(i);
-    score_turned(memory.turned, tile.k, tile.turn, tile.count, rows_ahead, nullptr, memory.scores);
+    score_turned(memory.turned, tile.k, tile.turn, tile.count, rows_ahead, memory.scores);
   } else if (tile.is_adjacent && next.k[0] == end_of(tile.k, bytes)) {
     const AdjacentRows keys{static_cast<const char*>(tile.k[0]), bytes, true};
     by_fours(rows, ScoreCall<Element, AdjacentRows>{memory.q, dim, keys, tile.count, head_dim,

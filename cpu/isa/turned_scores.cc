@@ -4,7 +4,6 @@
 #include "cpu/attend_task.h"
 #include "cpu/isa/dot_rows.h"
 #include "cpu/isa/rows.h"
-#include "cpu/isa/word_scores.h"
 
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
@@ -229,7 +228,6 @@ struct Tile {
   const void* const* k;
   const int32_t* turn;
   const void* const* ahead;
-  const int32_t* refs;
   float* out;
 };
 
@@ -295,8 +293,6 @@ void score_tile(TurnedScores* scores, const Tile& tile, int count) {
     while (to < count && block_of(tile.turn[to]) == block) ++to;
     if (block >= 0 && !turn_queries(scores, block)) {
       score_apart<Element>(*scores, tile, from, to);
-    } else if (scores->words != nullptr) {
-      score_words(*scores, scores->words, tile.refs, tile.turn, from, to, tile.out);
     } else {
       const float* const q = block < 0 ? scores->base : scores->turned;
       if (scores->rope->style == SKV_ROPE_NORM) {
@@ -329,7 +325,6 @@ TurnedScores begin_turned_scores(const SkvAttendParams& params, const float* q, 
   scores.keys = scores.angles + kTurnBlock * scores.turns * 2 * kWidth;
   scores.block = -1;
   scores.block_composes = false;
-  scores.words = nullptr;
   scores.composes = params.rope.n_rot / 2 >= kWidth && measure_row_0(scores, &scores.largest);
   if (!scores.composes) return scores;
   for (int r = 0; r < rows; ++r) {
@@ -341,8 +336,8 @@ TurnedScores begin_turned_scores(const SkvAttendParams& params, const float* q, 
 }
 
 void score_turned(TurnedScores* scores, const void* const* k, const int32_t* turn, int count,
-                  const void* const* ahead, const int32_t* refs, float* out) {
-  const Tile tile{k, turn, ahead, refs, out};
+                  const void* const* ahead, float* out) {
+  const Tile tile{k, turn, ahead, out};
   switch (scores->dtype) {
     case SKV_F16:
       return score_tile<F16>(scores, tile, count);

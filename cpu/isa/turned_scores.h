@@ -18,7 +18,6 @@ namespace spindlekv::cpu::SKV_ISA {
 
 inline constexpr int kTurnBlock = 64;  // positions
 
-struct WordScores;
 inline constexpr int kWordsAhead = 12;  // slots that codewords are prefetched before
 
 struct TurnedScores {
@@ -38,7 +37,6 @@ struct TurnedScores {
   float largest;  // cosine of row 0
   int32_t block;  // of `turned`
   bool block_composes;
-  WordScores* words;  // the codewords that keys refer to, if they are at hand; else NULL
 };
 
 // Prepares the queries q[rows, dim], which must outlive it. memory: turned_scores_floats.
@@ -46,9 +44,8 @@ TurnedScores begin_turned_scores(const SkvAttendParams& params, const float* q, 
                                  float* memory);
 
 // out[r * 64 + s] = q[r] . (row k[s] turned by turn[s] positions, or as it is where turn[s] < 0)
-// for s < count <= 64. Row ahead[s] is prefetched when slot s is reached. refs[s]: the codeword
-// that k[s] is, where scores->words is set.
+// for s < count <= 64. Row ahead[s] is prefetched when slot s is reached.
 void score_turned(TurnedScores* scores, const void* const* k, const int32_t* turn, int count,
-                  const void* const* ahead, const int32_t* refs, float* out);
+                  const void* const* ahead, float* out);
 
 }  // namespace spindlekv::cpu::SKV_ISA
