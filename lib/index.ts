@@ -20,24 +20,36 @@ export {
   type ForkOptions,
   KVCache,
   type KVCacheOptions,
+  type RankGroup,
   type StepParams,
 } from "./cache/kv-cache.js";
 export { type AttendOptions, LayerCache } from "./cache/layer-cache.js";
 export type { Rows, ScoreSums } from "./cache/step.js";
 export type {
-  AttentionScore,
+  BudgetEvidence,
   BudgetPart,
+  BudgetPlanner,
   BudgetShape,
   BudgetTarget,
   CodebookCodec,
   CodecPart,
+  EvidenceBudget,
+  HeadRows,
+  KeyStatistic,
+  LayerPlan,
+  LayerScores,
   Method,
   PartInput,
-  PositionScore,
+  PartOptions,
   RawCodec,
   Schedule,
+  ScoreInput,
   ScorePart,
   SelectPart,
+  ShapeBudget,
+  Statistic,
+  WindowRequest,
+  WindowStatistics,
 } from "./cache/method.js";
 export type { ByteParts, HeadStats, PoolStats } from "./cache/native-store.js";
 export { readStoredSlots, type StoredSlots } from "./cache/stored-slots.js";

@@ -1,4 +1,4 @@
-import type { BudgetPart } from "../cache/method.js";
+import type { ShapeBudget } from "../cache/method.js";
 import { argumentError } from "../errors.js";
 import { largestRemainder } from "./largest-remainder.js";
 
@@ -21,12 +21,14 @@ export interface PyramidOptions {
  *
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when beta is not above 1
  */
-export function pyramid(options: PyramidOptions = {}): BudgetPart {
+export function pyramid(options: PyramidOptions = {}): ShapeBudget {
   const beta = options.beta ?? 20;
   if (!(beta > 1)) throw argumentError("pyramid", "a number above 1", "beta", beta);
   return Object.freeze({
     id: "pyramid",
+    kind: "shape",
     needs: Object.freeze([]),
+    options: Object.freeze({ beta }),
     plan: (total, { layers, context, guarded }) => {
       const mean = total / layers;
       let last = mean / beta;
@@ -42,5 +44,5 @@ export function pyramid(options: PyramidOptions = {}): BudgetPart {
       );
       return largestRemainder(shares, total, context);
     },
-  } satisfies BudgetPart);
+  } satisfies ShapeBudget);
 }

@@ -1,4 +1,4 @@
-import type { BudgetPart } from "../cache/method.js";
+import type { ShapeBudget } from "../cache/method.js";
 import { argumentError } from "../errors.js";
 import { largestRemainder } from "./largest-remainder.js";
 
@@ -23,14 +23,16 @@ export interface SpindlePyramidOptions {
  *
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when beta is not in (0, 1)
  */
-export function spindlePyramid(options: SpindlePyramidOptions = {}): BudgetPart {
+export function spindlePyramid(options: SpindlePyramidOptions = {}): ShapeBudget {
   const beta = options.beta ?? 0.05;
   if (!(beta > 0 && beta < 1)) {
     throw argumentError("spindlePyramid", "a number in (0, 1)", "beta", beta);
   }
   return Object.freeze({
     id: "spindle-pyramid",
+    kind: "shape",
     needs: Object.freeze([]),
+    options: Object.freeze({ beta }),
     plan: (total, { layers, context }) => {
       const r = context === 0 ? 0 : Math.min(1, total / (layers * context));
       let first = r;
@@ -47,5 +49,5 @@ export function spindlePyramid(options: SpindlePyramidOptions = {}): BudgetPart 
       );
       return largestRemainder(shares, total, context);
     },
-  } satisfies BudgetPart);
+  } satisfies ShapeBudget);
 }

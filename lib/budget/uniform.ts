@@ -1,4 +1,4 @@
-import type { BudgetPart } from "../cache/method.js";
+import type { ShapeBudget } from "../cache/method.js";
 import { largestRemainder } from "./largest-remainder.js";
 
 /**
@@ -8,11 +8,13 @@ import { largestRemainder } from "./largest-remainder.js";
  *
  * Cost: none. Not when layers differ much in what they need.
  */
-export function uniform(): BudgetPart {
+export function uniform(): ShapeBudget {
   return Object.freeze({
     id: "uniform",
+    kind: "shape",
     needs: Object.freeze([]),
+    options: Object.freeze({}),
     plan: (total, { layers, context }) =>
       largestRemainder(new Array<number>(layers).fill(1), total, context),
-  } satisfies BudgetPart);
+  } satisfies ShapeBudget);
 }

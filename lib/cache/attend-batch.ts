@@ -44,7 +44,7 @@ function inputOf(item: LayerItem, i: number): StepInput {
   if (typeof item !== "object" || item === null) {
     throw argumentError(op, "an object", `items[${i}]`, item);
   }
-  const { layer, q, out, k, v, scores } = item;
+  const { layer, q, out, k, v } = item;
   if (!(layer instanceof LayerCache)) {
     throw argumentError(op, "a layer of a KVCache", `items[${i}].layer`, layer);
   }
@@ -52,6 +52,8 @@ function inputOf(item: LayerItem, i: number): StepInput {
   cache.assertIdle(op);
   const { queryHeads, headDim } = cache.options;
   const tokens = item.tokens ?? tokensOf(q, 1, queryHeads * headDim);
+  const more = k === undefined ? 0 : tokens;
+  const scores = cache.sumsFor(op, layer.index, more, item.scores);
   return { cache, layer: layer.index, tokens, k, v, q, out, scores };
 }
 

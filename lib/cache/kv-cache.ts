@@ -3,8 +3,19 @@ import { argumentError, SpindleKVError, spindleError } from "../errors.js";
 import type { AsyncOptions } from "../jobs.js";
 import { full } from "../methods/full.js";
 import { type CompressOptions, type CompressReport, compressCache } from "./compress.js";
+import { AttentionSums } from "./attention-sums.js";
+import { Cascade } from "./cascade.js";
+import { HiddenCosine } from "./hidden-cosine.js";
 import { LayerCache } from "./layer-cache.js";
-import { type Method, needsPreRopeKeys } from "./method.js";
+import { maintainCache } from "./maintain.js";
+import {
+  isMaintained,
+  isWindowed,
+  type Method,
+  needsPreRopeKeys,
+  queriesOf,
+  sumsOf,
+} from "./method.js";
 import { type StorePolicies, storeAddon } from "./native-store.js";
 import { PagePool } from "./page-pool.js";
 import { SimilarityMemo } from "./similarity-memo.js";
@@ -54,6 +65,26 @@ export interface KVCacheOptions {
   readonly preRopeKeys?: boolean;
   /** Query rows recorded per layer for the scorer of a fork's method; default: what the own method needs. */
   readonly recordQueries?: number;
+  /**
+   * Sums of attention that attend adds up for the scorer of a fork's method, per query head or per KV head; default:
+   * what the own method needs.
+   */
+  readonly accumulateScores?: "query-head" | "kv-head";
+  /** The other caches that hold KV heads of the same sequence; default: this one holds all. */
+  readonly ranks?: RankGroup;
+}
+
+/**
+ * Tensor-parallel ranks: each holds some KV heads of every layer, in the order of the ranks. Budgets that look across
+ * heads or layers exchange sums and histograms of a few hundred numbers, so that all ranks come to what one cache of
+ * all heads would. `compress` and `maintain` are then called on every rank.
+ */
+export interface RankGroup {
+  /** 0..size - 1. */
+  readonly rank: number;
+  readonly size: number;
+  /** Element-wise sum over the ranks; every rank calls it equally often with arrays of one length. */
+  readonly allReduce: (values: Float64Array) => Promise<Float64Array>;
 }
 
 /** Options of {@link KVCache.fork}. */
@@ -122,6 +153,13 @@ export class KVCache {
   #isCompressing = false;
   #isDisposed = false;
   #policies: StorePolicies = {};
+  #sums: AttentionSums | undefined;
+  /** @internal Slots that each head may hold from now on, of a method that is maintained; null: not yet known. */
+  limits: readonly (readonly number[])[] | null = null;
+  /** @internal */
+  readonly cascade = new Cascade();
+  /** @internal What the runtime showed of each layer's hidden states. */
+  readonly hiddenCosines: readonly HiddenCosine[];
   /** A pool made by this cache or the one it was forked from; the last of them disposes it. */
   readonly #ownPool: { owners: number } | undefined;
 
@@ -137,6 +175,7 @@ export class KVCache {
     const method = options.method ?? full();
     const { queryHeads, kvHeads, headDim } = options;
     checkNeeds(method, options);
+    checkSchedule(method);
     // A fork goes on under the same policies; with another method it starts under that one's.
     const policies = source?.method === method ? source.#policies : initialPolicies(method);
     this.device = device;
@@ -173,6 +212,13 @@ export class KVCache {
     }
     if (this.#ownPool !== undefined) this.#ownPool.owners += 1;
     this.configure(policies);
+    this.hiddenCosines = Object.freeze(
+      Array.from({ length: options.layers }, (_, layer) =>
+        source === undefined ? new HiddenCosine() : source.hiddenCosines[layer].copy(),
+      ),
+    );
+    if (source?.method === method) this.limits = source.limits;
+    this.#sums = this.#startSums(source);
     this.layers = Object.freeze(
       Array.from({ length: options.layers }, (_, index) => new LayerCache(this, index)),
     );
@@ -182,14 +228,73 @@ export class KVCache {
   configure(policies: StorePolicies): void {
     this.#policies = policies;
     const { method, options } = this;
-    const window = method.score?.source === "attention" ? method.score.window : 0;
     storeAddon().storeConfigure(this, {
       rotateKeys:
         options.rope !== undefined && !needsPreRopeKeys(method) && options.preRopeKeys !== true,
       reindex: method.positions === "reindexed",
-      recordQueries: Math.max(window, options.recordQueries ?? 0),
+      recordQueries: Math.max(queriesOf(method), options.recordQueries ?? 0),
       ...policies,
     });
+  }
+
+  /** Sums as far as the method needs them; those of a source go on where they are of the same kind. */
+  #startSums(source: KVCache | undefined): AttentionSums | undefined {
+    const { method, options, device } = this;
+    const needed = sumsOf(method);
+    const mode = needed === "none" ? options.accumulateScores : needed;
+    if (mode === undefined) return undefined;
+    const { layers, queryHeads, kvHeads } = options;
+    const old = source?.sums;
+    if (old?.mode === mode) return old.copy();
+    if (source !== undefined && source.tokens > 0) {
+      throw spindleError(
+        "ERR_SPINDLEKV_MISSING_INPUT",
+        "fork",
+        `fork: expected sums of attention per ${mode} for method ${method.id}, ` +
+          `got ${old === undefined ? "none" : `sums per ${old.mode}`} (set accumulateScores)`,
+      );
+    }
+    const rows = mode === "query-head" ? queryHeads : kvHeads;
+    return new AttentionSums(device, { layers, kvHeads, rows }, mode);
+  }
+
+  /** @internal Sums of attention that attend adds to. */
+  get sums(): AttentionSums | undefined {
+    return this.#sums;
+  }
+
+  /** @internal */
+  replaceSums(sums: AttentionSums): void {
+    this.#sums?.dispose();
+    this.#sums = sums;
+  }
+
+  /**
+   * @internal Where attend adds what the method's scorer reads.
+   *
+   * @param layer -1: all layers
+   * @param more slots that the same call appends
+   * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT where the caller has sums of its own in mind
+   */
+  sumsFor(
+    op: string,
+    layer: number,
+    more: number,
+    own: ScoreSums | undefined,
+  ): ScoreSums | undefined {
+    const sums = this.#sums;
+    if (sums === undefined) return own;
+    if (own !== undefined) {
+      throw argumentError(op, `none: method ${this.method.id} adds up its own`, "scores", own);
+    }
+    const layers = layer < 0 ? this.layers : this.layers.slice(layer, layer + 1);
+    sums.reserve(more + Math.max(0, ...layers.flatMap((each) => each.slots)));
+    return { sum: sums.target(layer), mode: sums.mode };
+  }
+
+  /** @internal Whether appends keep a window of last slots. */
+  get isTrimmed(): boolean {
+    return this.#policies.trim !== undefined;
   }
 
   /** Tokens appended so far (to the first layer). */
@@ -219,7 +324,15 @@ export class KVCache {
     }
     const preRopeKeys =
       options.preRopeKeys ?? (options.method === undefined && this.options.preRopeKeys === true);
-    const copy = new KVCache(this.device, { ...this.options, method, preRopeKeys }, this);
+    const { accumulateScores, ...shared } = this.options;
+    const goesOn = options.method === undefined && accumulateScores !== undefined;
+    const copyOptions = {
+      ...shared,
+      ...(goesOn ? { accumulateScores } : {}),
+      method,
+      preRopeKeys,
+    };
+    const copy = new KVCache(this.device, copyOptions, this);
     copy.similarity.release();
     copy.similarity = this.similarity.retain();
     return copy;
@@ -265,9 +378,10 @@ export class KVCache {
     if (typeof params !== "object" || params === null) {
       throw argumentError("step", "an object", "params", params);
     }
-    const { k, v, q, out, scores } = params;
+    const { k, v, q, out } = params;
     const { layers, queryHeads, headDim } = this.options;
     const tokens = params.tokens ?? tokensOf(q, 2, layers * queryHeads * headDim);
+    const scores = this.sumsFor("step", -1, tokens, params.scores);
     this.forgetSimilarity();
     return { cache: this, layer: -1, tokens, k, v, q, out, scores };
   }
@@ -283,10 +397,33 @@ export class KVCache {
    *   ERR_SPINDLEKV_ARGUMENT (the target is below what the protected slots take)
    */
   async compress(options: CompressOptions = {}): Promise<CompressReport> {
-    this.assertIdle("compress");
+    return await this.exclusively("compress", () => compressCache(this, options));
+  }
+
+  /**
+   * Does what the method's schedule asks for after a pass of the model, be it the prompt, a part of it or one token:
+   * compresses the prompt, then brings every layer that has outgrown its budget back to it. Nothing for methods that
+   * compress once (`compress`) or that follow every append on their own.
+   *
+   * @param options as for {@link compress}
+   * @returns what was done; null when nothing was due
+   * @throws {SpindleKVError} as {@link compress}
+   * @example
+   * ```ts
+   * for (const layer of cache.layers) { layer.append(k, v); layer.attend(q, out); }
+   * await cache.maintain();
+   * ```
+   */
+  async maintain(options: CompressOptions = {}): Promise<CompressReport | null> {
+    return await this.exclusively("maintain", () => maintainCache(this, options));
+  }
+
+  /** @internal One compression at a time. */
+  async exclusively<T>(op: string, work: () => Promise<T>): Promise<T> {
+    this.assertIdle(op);
     this.#isCompressing = true;
     try {
-      return await compressCache(this, options);
+      return await work();
     } catch (error) {
       throw asCompressError(error);
     } finally {
@@ -308,6 +445,7 @@ export class KVCache {
       tokens,
       bytes,
       queryBytes: addon.storeQueryBytes(this),
+      sumBytes: this.#sums?.bytes ?? 0,
       nativeBytes,
       ratio: nativeBytes === 0 ? 0 : bytes.total / nativeBytes,
       perLayer: infos.map((info) => ({
@@ -348,6 +486,7 @@ export class KVCache {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
     this.similarity.release();
+    this.#sums?.dispose();
     storeAddon().storeDispose(this);
     if (this.#ownPool === undefined) return;
     this.#ownPool.owners -= 1;
@@ -376,6 +515,7 @@ function checkOptions(options: KVCacheOptions): void {
     throw argumentError(op, "an object", "options", options);
   }
   const { queryHeads, kvHeads, scale, pool, method, rope, recordQueries = 0 } = options;
+  const { accumulateScores, ranks } = options;
   if (!Number.isInteger(kvHeads) || kvHeads < 1) {
     throw argumentError(op, "a positive integer", "kvHeads", kvHeads);
   }
@@ -401,6 +541,10 @@ function checkOptions(options: KVCacheOptions): void {
   if (!Number.isInteger(recordQueries) || recordQueries < 0 || recordQueries > 65536) {
     throw argumentError(op, "an integer in [0, 65536]", "recordQueries", recordQueries);
   }
+  if (![undefined, "query-head", "kv-head"].includes(accumulateScores)) {
+    throw argumentError(op, '"query-head" or "kv-head"', "accumulateScores", accumulateScores);
+  }
+  if (ranks !== undefined) checkRanks(op, ranks);
   if (rope !== undefined && (typeof rope !== "object" || rope === null)) {
     throw argumentError(op, "an object", "rope", rope);
   }
@@ -408,6 +552,19 @@ function checkOptions(options: KVCacheOptions): void {
     throw argumentError(op, "a PagePool", "pool", pool);
   }
   checkMethod(op, method);
+}
+
+function checkRanks(op: string, ranks: RankGroup): void {
+  if (typeof ranks !== "object" || ranks === null || typeof ranks.allReduce !== "function") {
+    throw argumentError(op, "an object with allReduce", "ranks", ranks);
+  }
+  const { rank, size } = ranks;
+  if (!Number.isInteger(size) || size < 1) {
+    throw argumentError(op, "a positive integer", "ranks.size", size);
+  }
+  if (!Number.isInteger(rank) || rank < 0 || rank >= size) {
+    throw argumentError(op, `an integer in [0, ${size - 1}]`, "ranks.rank", rank);
+  }
 }
 
 /** Methods are plain data: this tells one from anything else. */
@@ -428,10 +585,24 @@ function checkNeeds(method: Method, options: KVCacheOptions): void {
   );
 }
 
+/** A method that goes on compressing needs room beside what it protects. */
+function checkSchedule(method: Method): void {
+  const { target, select, score } = method;
+  if (!isMaintained(method) || target === null || !("tokens" in target) || select === null) return;
+  const last = select.recent === "window" ? (score?.window ?? 0) : select.recent;
+  const guarded = select.sinks + (last === "budget" ? 0 : last);
+  if (target.tokens > guarded) return;
+  throw argumentError(
+    "KVCache",
+    `more than the ${guarded} protected slots`,
+    "target.tokens",
+    target.tokens,
+  );
+}
+
 /** An every-step method with a target in tokens holds it from the first append on. */
 function initialPolicies(method: Method): StorePolicies {
-  if (method.schedule !== "every-step" || method.target === null || method.select === null)
-    return {};
+  if (!isWindowed(method) || method.target === null || method.select === null) return {};
   if (!("tokens" in method.target)) return {};
   const { tokens } = method.target;
   const { sinks } = method.select;

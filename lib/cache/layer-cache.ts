@@ -1,4 +1,5 @@
 import { Tensor } from "../tensor.js";
+import { compressLayer } from "./cascade.js";
 import type { KVCache } from "./kv-cache.js";
 import { storeAddon } from "./native-store.js";
 import {
@@ -105,8 +106,9 @@ export class LayerCache {
     return undefined;
   }
 
-  #attend(q: Rows, out: Rows, tokens: number, { scores }: AttendOptions): void {
+  #attend(q: Rows, out: Rows, tokens: number, options: AttendOptions): void {
     const { cache } = this;
+    const scores = cache.sumsFor("attend", this.index, 0, options.scores);
     storeAddon().storeAttend(
       cache.handle,
       this.index,
@@ -117,5 +119,39 @@ export class LayerCache {
       scores === undefined ? -1 : Tensor.handleOf(scores.sum),
       modeNumber("attend", scores),
     );
+  }
+
+  /**
+   * Shows the cache what the layer's attention did to the residual stream, for budgets that read it
+   * (SqueezeAttention). Call it for the tokens of the prompt, in any number of pieces.
+   *
+   * @param before residual stream that enters the layer, [tokens, width], before the norm
+   * @param after the same after the attention's output was added
+   * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when the shapes differ or do not divide into tokens
+   */
+  observe(before: Float32Array, after: Float32Array, tokens: number): void {
+    this.cache.hiddenCosines[this.index].add(before, after, tokens);
+  }
+
+  /**
+   * Compresses this layer and those before it, for methods with schedule "per-layer": called for one layer after the
+   * other, as the whole prompt has gone through it. Leaves what `cache.compress()` would leave after the last layer.
+   *
+   * @throws {SpindleKVError} as `cache.compress()`, and ERR_SPINDLEKV_ARGUMENT when the method has another schedule or
+   *   a layer was left out
+   */
+  async compress(): Promise<void> {
+    await this.cache.exclusively("compress", () => compressLayer(this.cache, this.index));
+  }
+
+  /**
+   * Moves the layer's position on by tokens that it does not store: those which a pruning runtime dropped before it.
+   *
+   * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when `tokens` is not an integer of 0 or more,
+   *   ERR_SPINDLEKV_BUSY while the cache is compressed
+   */
+  skip(tokens: number): void {
+    this.cache.assertIdle("skip");
+    storeAddon().storeSkip(this.cache, this.index, tokens);
   }
 }

@@ -1,10 +1,19 @@
 /**
- * What a method is: plain frozen data made of independent parts. The parts hold no tensors; the cache's
+ * What a method is: frozen data made of independent parts. The parts hold no tensors and no state; the cache's
  * pipeline (compress.ts) reads them and drives the ops.
  */
+import type { Device } from "../device.js";
+import type { Tensor } from "../tensor.js";
 
 /** Inputs that a part may need from the cache or the runtime. */
-export type PartInput = "keys" | "values" | "queries" | "pre-rope keys" | "positions";
+export type PartInput =
+  | "keys"
+  | "values"
+  | "queries"
+  | "attention sums"
+  | "hidden states"
+  | "pre-rope keys"
+  | "positions";
 
 /** How much stays, counted over everything a cache stores. Exactly one field is set. */
 export type BudgetTarget =
@@ -15,31 +24,116 @@ export type BudgetTarget =
   /** Slots per layer and KV head on average, protected ones included. */
   | { readonly tokens: number };
 
-export interface AttentionScore {
-  readonly id: string;
-  readonly source: "attention";
-  readonly needs: readonly PartInput[];
-  /** Last queries whose attention is read; these tokens are protected as well. */
+/** What a part was made with, by the names of its options: for reports and for the command line. */
+export type PartOptions = Readonly<Record<string, unknown>>;
+
+/**
+ * A number that a scorer may give beside the scores, summed over the KV heads of a layer, so that ranks add theirs:
+ *   entropy    - sum p ln p of the window's attention to the slots before the window (CAKE)
+ *   variance   sum over query heads and slots of the unbiased variance over the window's queries (CAKE)
+ */
+export type Statistic = "entropy" | "variance";
+
+/** Scores of one layer: a row per KV head, or `group` rows per KV head when each query head ranks for itself. */
+export interface LayerScores {
+  /** [rows, slots] f32; larger stays. */
+  readonly scores: Tensor;
+  /** Slots of each row. */
+  readonly lengths: readonly number[];
+  /** Rows that share a KV head. */
+  readonly group: number;
+  /** Those of `ScoreInput.statistics` that the scorer gives. */
+  readonly statistics?: Readonly<Partial<Record<Statistic, number>>>;
+}
+
+/** Column statistics of a layer's window, [queryHeads, longest] f32; the receiver disposes. */
+export interface WindowStatistics extends Disposable {
+  readonly sum: Tensor;
+  /** Only where asked for, like the two below. */
+  readonly sumSq: Tensor | undefined;
+  readonly max: Tensor | undefined;
+  /** - sum p ln p over the slots before the window, per query head. */
+  readonly entropy: Float32Array | undefined;
+}
+
+/** What {@link ScoreInput.window} computes. */
+export interface WindowRequest {
+  /** Last queries that are read; all of them must have been recorded. */
   readonly window: number;
-  readonly norm: "sum" | "window" | "causalCount";
-  readonly pool: {
-    readonly kind: "mean" | "max";
-    readonly kernel: number;
-    readonly divisor: "kernel" | "valid";
-  } | null;
-  /** How the query heads of a KV head share one ranking; "unfold": each ranks for itself, the union is stored. */
-  readonly group: "unfold" | "mean" | "max" | "sum";
+  readonly norm?: "sum" | "window" | "causalCount";
+  /** Outputs beside the sum. */
+  readonly also?: readonly ("sumSq" | "max" | "entropy")[];
+  /** Weight of each of the window's queries in `sum`; default: 1. */
+  readonly queryWeights?: readonly number[];
 }
 
-export interface PositionScore {
+/** Rows of one KV head as attention reads them, float32. */
+export interface HeadRows {
+  /** [slots, headDim], after RoPE unless the cache stores them before. */
+  readonly keys: Float32Array;
+  /** [slots, headDim]. */
+  readonly values: Float32Array;
+  /** Whether the keys come before RoPE. */
+  readonly isPreRope: boolean;
+}
+
+/** What a scorer sees of one layer. */
+export interface ScoreInput {
+  readonly device: Device;
+  readonly layer: number;
+  readonly layers: number;
+  readonly kvHeads: number;
+  /** Query heads per KV head. */
+  readonly group: number;
+  readonly headDim: number;
+  /** Of the logits. */
+  readonly scale: number;
+  /** Tokens seen so far: the logical position that comes next. */
+  readonly tokens: number;
+  /** Slots of each KV head, and of the longest one. */
+  readonly lengths: readonly number[];
+  readonly longest: number;
+  /** Protected first and last slots of a head; their scores do not matter. */
+  readonly sinks: number;
+  readonly recent: number;
+  /** Statistics that the budget reads. */
+  readonly statistics: readonly Statistic[];
+  /** Queries at hand: those of the last so many tokens. */
+  readonly recordedQueries: number;
+  /** Attention of the recorded queries, over the slots. */
+  readonly window: (request: WindowRequest) => Promise<WindowStatistics>;
+  /** Norms and cosines of the stored rows, [kvHeads, longest] f32 each. */
+  readonly keyStats: (
+    names: readonly KeyStatistic[],
+  ) => Promise<Record<KeyStatistic, Float32Array>>;
+  /** Attention of all queries so far, as attend added it up: [rows, longest]. */
+  readonly sums: () => Promise<Float32Array>;
+  /** Logical position of every slot, per KV head. */
+  readonly positions: () => Promise<readonly Int32Array[]>;
+  /** Stored rows of one KV head, decoded. */
+  readonly rows: (head: number) => Promise<HeadRows>;
+  /** The recorded queries of one query head, [count, headDim] f32, oldest first, as they came. */
+  readonly queries: (head: number, count: number) => Promise<Float32Array>;
+}
+
+export type KeyStatistic = "kNorm" | "cosToMean" | "vNorm" | "vL1";
+
+/** How good each slot is. */
+export interface ScorePart {
   readonly id: string;
-  readonly source: "position";
+  /** What ranks; "position": nothing but age, which the cache can follow on its own with every append. */
+  readonly source: "attention" | "sums" | "keys" | "position" | "random";
   readonly needs: readonly PartInput[];
+  readonly options: PartOptions;
+  /** Last queries that the cache records for it; these tokens are protected where `select.recent` is "window". */
+  readonly window: number;
+  /** Sums of attention that attend adds up for it, per query head or summed over the group. */
+  readonly sums: "none" | "query-head" | "kv-head";
+  /** Ranks the slots of a layer; the caller disposes the scores. */
+  readonly rank: (input: ScoreInput) => Promise<LayerScores>;
 }
 
-export type ScorePart = AttentionScore | PositionScore;
-
-/** What a budget knows when it plans. */
+/** What a budget knows of the cache when it plans. */
 export interface BudgetShape {
   readonly layers: number;
   /** Slots per head that are ranked: neither sinks nor recent. */
@@ -48,15 +142,65 @@ export interface BudgetShape {
   readonly guarded: number;
 }
 
-export interface BudgetPart {
+/** Ranked slots that each row of a layer keeps: one number for all rows, or one for each. */
+export type LayerPlan = number | readonly number[];
+
+/** A budget of the shape alone. */
+export interface ShapeBudget {
   readonly id: string;
+  readonly kind: "shape";
   readonly needs: readonly PartInput[];
+  readonly options: PartOptions;
   /**
-   * Splits `total` ranked slots (summed over layers, per KV head) over the layers.
+   * Splits `total` ranked slots (summed over layers, per row) over the layers.
    * The result has `shape.layers` integers in [0, shape.context] that sum to min(total, layers * context).
    */
   readonly plan: (total: number, shape: BudgetShape) => number[];
 }
+
+/** What a budget may read of the prompt. */
+export interface BudgetEvidence extends BudgetShape {
+  /** Layers whose scores are in: all, or in a cascade those up to the present one. */
+  readonly seen: number;
+  /** Score rows of a layer, over all ranks; a row is a KV head, or a query head where each ranks for itself. */
+  readonly rows: number;
+  /** Scores of the ranked slots of a seen layer, slots ascending, one array for each row of this rank. */
+  readonly scores: (layer: number) => Promise<readonly Float32Array[]>;
+  /** A statistic of a seen layer, summed over heads and ranks. */
+  readonly statistic: (layer: number, name: Statistic) => number;
+  /** Mean cosine of a layer's input and the same after its attention, as the runtime observed them. */
+  readonly hiddenCosine: (layer: number) => number;
+  /** Sums numbers over the ranks that hold KV heads of this model; alone, they come back as they are. */
+  readonly sumOverRanks: (values: Float64Array) => Promise<Float64Array>;
+  /** This rank and how many there are: heads are split in their order. */
+  readonly rank: number;
+  readonly ranks: number;
+}
+
+/**
+ * Ranked slots of each seen layer for a total (summed over all layers, per row). Sums of rows are exact: over all
+ * layers and rows they come to min(total, what there is) * rows; in a cascade, to what the layers so far are given.
+ */
+export type BudgetPlanner = (total: number) => Promise<LayerPlan[]>;
+
+/** A budget that follows from what the prompt showed. */
+export interface EvidenceBudget {
+  readonly id: string;
+  readonly kind: "evidence";
+  readonly needs: readonly PartInput[];
+  readonly options: PartOptions;
+  /** Statistics that the scorer has to give. */
+  readonly statistics: readonly Statistic[];
+  /** "target": splits what the method's target leaves; "own": finds its own size, and the method has no target. */
+  readonly size: "target" | "own";
+  /** Whether a layer's share only falls while further layers come in: such a budget may be applied in a cascade. */
+  readonly cascades: boolean;
+  /** Reads the evidence once; the planner is then asked for several totals. */
+  readonly prepare: (evidence: BudgetEvidence) => Promise<BudgetPlanner>;
+}
+
+/** How many slots each layer and head keeps. */
+export type BudgetPart = ShapeBudget | EvidenceBudget;
 
 export interface SelectPart {
   readonly id: string;
@@ -93,18 +237,34 @@ export interface RawCodec {
 
 export type CodecPart = RawCodec | CodebookCodec;
 
-/** When compression happens: at `compress()` only, or also with every append (positional methods). */
-export type Schedule = "after-prefill" | "every-step";
+/**
+ * When compression happens.
+ *   "after-prefill"  at `compress()`
+ *   "per-layer"      as the prompt leaves each layer (`layer.compress()`): never more than one layer is whole
+ *   "every-step"     after the prompt, then after every pass of the model (`maintain()`; positional methods: with every append)
+ *   { every: n }     the same when n slots more than the budget are there
+ *   { overflow: n }  from the first token on: when a head exceeds the budget by more than n slots
+ */
+export type Schedule =
+  | "after-prefill"
+  | "per-layer"
+  | "every-step"
+  | { readonly every: number }
+  | { readonly overflow: number };
 
 export interface Method {
   /** Stable kebab-case name. */
   readonly id: string;
   readonly target: BudgetTarget | null;
   readonly score: ScorePart | null;
+  /** Ranks at later compressions while decoding; null: `score` does. */
+  readonly stepScore: ScorePart | null;
   readonly budget: BudgetPart | null;
   readonly select: SelectPart | null;
   readonly codec: CodecPart;
   readonly schedule: Schedule;
+  /** Caches of fewer tokens are left as they are. */
+  readonly minTokens: number;
   /** "original": RoPE by logical position; "reindexed": by slot index in the cache (StreamingLLM). */
   readonly positions: "original" | "reindexed";
 }
@@ -112,4 +272,32 @@ export interface Method {
 /** Whether keys must be stored before RoPE for this method. */
 export function needsPreRopeKeys(method: Method): boolean {
   return method.codec.id === "codebook" || method.positions === "reindexed";
+}
+
+/** Whether the cache follows the method on its own with every append: the same window of last slots in every layer. */
+export function isWindowed(method: Method): boolean {
+  return (
+    method.schedule === "every-step" &&
+    method.score?.source === "position" &&
+    method.budget?.id === "uniform" &&
+    method.select?.recent === "budget"
+  );
+}
+
+/** Query rows that the cache records for a method's scorers. */
+export function queriesOf({ score, stepScore }: Method): number {
+  return Math.max(score?.window ?? 0, stepScore?.window ?? 0);
+}
+
+/** Sums of attention that a method's scorers read. */
+export function sumsOf({ score, stepScore }: Method): ScorePart["sums"] {
+  const both = [score?.sums ?? "none", stepScore?.sums ?? "none"];
+  return both.find((sums) => sums !== "none") ?? "none";
+}
+
+/** Whether a method goes on compressing while decoding, by `maintain()`. */
+export function isMaintained(method: Method): boolean {
+  return (
+    method.schedule !== "after-prefill" && method.schedule !== "per-layer" && !isWindowed(method)
+  );
 }

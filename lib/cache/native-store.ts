@@ -122,10 +122,39 @@ export interface StoreAddon {
       norm: "sum" | "window" | "causalCount";
       scale: number;
       sum: Tensor;
+      sumSq?: Tensor;
+      max?: Tensor;
+      entropy?: Tensor;
+      /** The entropy counts the slots before the window alone. */
+      entropyContext?: boolean;
+      /** [window] f32: weight of each query in `sum`. */
+      queryWeights?: Tensor;
       nonfinite?: Tensor;
     },
     token?: CancelToken,
   ): Promise<void>;
+  /** Norms and cosines of a layer's rows, [kvHeads, longest] f32 each. */
+  storeKeyStats(
+    store: object,
+    options: {
+      layer: number;
+      kNorm?: Tensor;
+      cosToMean?: Tensor;
+      vNorm?: Tensor;
+      vL1?: Tensor;
+      nonfinite?: Tensor;
+    },
+    token?: CancelToken,
+  ): Promise<void>;
+  /** Logical positions of a head's slots. */
+  storePositions(store: object, options: { layer: number; head: number }): Promise<Int32Array>;
+  /** The last `count` recorded queries of a query head, [count, headDim] f32. */
+  storeQueries(
+    store: object,
+    options: { layer: number; head: number; count: number },
+  ): Promise<Float32Array>;
+  /** Moves a layer's logical position on without slots. */
+  storeSkip(store: object, layer: number, tokens: number): void;
   storeReadRaw(
     store: object,
     options: { layer: number; head: number; k: Tensor; v: Tensor },

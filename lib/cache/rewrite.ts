@@ -3,44 +3,66 @@ import { spindleError } from "../errors.js";
 import { createCancelToken } from "../jobs.js";
 import { buildCodebookAsync } from "../ops/index.js";
 import { Tensor } from "../tensor.js";
-import { type CompressionJob, throwIfAborted } from "./compress.js";
-import { type CodebookCodec, needsPreRopeKeys } from "./method.js";
+import type { KeptIndices } from "./attention-sums.js";
+import type { PlannedLayer } from "./commit-plan.js";
+import { type CompressionJob, throwIfAborted } from "./compression-job.js";
+import { type CodebookCodec, isWindowed, needsPreRopeKeys } from "./method.js";
 import { type StoreLayerInfo, storeAddon } from "./native-store.js";
-import { type LayerScores, type Selection, selectLayer } from "./selection.js";
+import { rowCounts, type Selection, selectLayer } from "./selection.js";
 
 export interface Thetas {
   readonly k: number;
   readonly v: number;
 }
 
-/** Bytes of the whole cache with `plan[layer]` ranked slots per row of each layer. Nothing is changed. */
+/** Bytes of the given layers with the planned slots. Nothing is changed. */
 export async function plannedBytes(
   job: CompressionJob,
-  scores: readonly LayerScores[],
-  plan: readonly number[],
+  layers: readonly PlannedLayer[],
   thetas: Thetas | null,
 ): Promise<number> {
   const isPlain = job.infos.every((info) => info.heads.every((head) => head.isPlain));
-  if (!isPlain) return trialBytes(job, scores, plan, thetas);
+  if (!isPlain) return trialBytes(job, layers, thetas);
   const { codec } = job.method;
   let bytes = 0;
-  for (const [layer, layerScores] of scores.entries()) {
-    using selection = await selectLayer(job, layerScores, plan[layer] ?? 0);
+  for (const planned of layers) {
     throwIfAborted(job.signal);
-    if (codec.id === "raw" || thetas === null) {
-      for (const count of selection.counts) {
-        for (const rawSlots of piecesOf(job, count))
-          bytes += headBytes(job, selection, { rawSlots });
-      }
+    if (planned.scores.group === 1 && (codec.id === "raw" || thetas === null)) {
+      for (const count of plannedCounts(job, planned)) bytes += rawBytes(job, count, false);
       continue;
     }
-    const sizes = await coverLayer(job, layer, selection, codec, thetas);
+    using selection = await selectLayer(job, planned.scores, planned.plan);
+    if (codec.id === "raw" || thetas === null) {
+      const hasMask = selection.masks !== undefined;
+      for (const count of selection.counts) bytes += rawBytes(job, count, hasMask);
+      continue;
+    }
+    const sizes = await coverLayer(job, planned.layer, selection, codec, thetas);
     selection.counts.forEach((count, head) => {
       const rawSlots = rawRecentOf(job, codec, count);
-      bytes += headBytes(job, selection, { rawSlots, slots: count - rawSlots, ...sizes[head] });
+      bytes += headBytes(job, selection.masks !== undefined, {
+        rawSlots,
+        slots: count - rawSlots,
+        ...sizes[head],
+      });
     });
   }
   return bytes;
+}
+
+/** Slots that each head keeps where every head has one ranking: no need to select them for that. */
+function plannedCounts(job: CompressionJob, { scores, plan }: PlannedLayer): number[] {
+  const { lengths } = scores;
+  return rowCounts(plan, lengths.length).map((k, row) =>
+    Math.min(lengths[row] ?? 0, job.sinks + job.recent + k),
+  );
+}
+
+function rawBytes(job: CompressionJob, count: number, hasMask: boolean): number {
+  return piecesOf(job, count).reduce(
+    (sum, rawSlots) => sum + headBytes(job, hasMask, { rawSlots }),
+    0,
+  );
 }
 
 /** Slots of the raw segments that `count` kept slots are cut into. */
@@ -53,19 +75,19 @@ function piecesOf(job: CompressionJob, count: number): number[] {
 
 /** Pages of a window that moves on are given back one by one; other slots stay in one piece (0). */
 function pieceSlots({ method, cache }: CompressionJob): number {
-  return method.schedule === "every-step" ? (cache.options.pageSlots ?? 64) : 0;
+  return isWindowed(method) ? (cache.options.pageSlots ?? 64) : 0;
 }
 
 function headBytes(
   job: CompressionJob,
-  selection: Selection,
+  hasMask: boolean,
   shape: { rawSlots: number; slots?: number; kCodewords?: number; vCodewords?: number },
 ): number {
   return storeAddon().storePlannedBytes(job.cache, {
     slots: 0,
     kCodewords: 0,
     vCodewords: 0,
-    hasMask: selection.masks !== undefined,
+    hasMask,
     ...shape,
   });
 }
@@ -77,17 +99,16 @@ function rawRecentOf(job: CompressionJob, codec: CodebookCodec, slots: number): 
 /** Bytes by doing it: for caches whose slots are stored in several ways, where no formula knows the result. */
 async function trialBytes(
   job: CompressionJob,
-  scores: readonly LayerScores[],
-  plan: readonly number[],
+  layers: readonly PlannedLayer[],
   thetas: Thetas | null,
 ): Promise<number> {
   const addon = storeAddon();
   const draft = {};
   addon.draftCreate(draft, job.cache);
   try {
-    await rewrite(job, scores, plan, thetas, draft, () => undefined);
-    return job.infos.reduce(
-      (sum, _, layer) => sum + addon.draftDescribe(draft, { layer }).bytes.total,
+    await rewrite(job, layers, thetas, draft, () => undefined);
+    return layers.reduce(
+      (sum, { layer }) => sum + addon.draftDescribe(draft, { layer }).bytes.total,
       0,
     );
   } finally {
@@ -95,15 +116,18 @@ async function trialBytes(
   }
 }
 
-/** Rewrites every layer into the draft. */
+/**
+ * Rewrites the given layers into the draft.
+ *
+ * @returns the slots that stay; read back only where the cache needs them
+ */
 export async function rewrite(
   job: CompressionJob,
-  scores: readonly LayerScores[],
-  plan: readonly number[],
+  layers: readonly PlannedLayer[],
   thetas: Thetas | null,
   draft: object,
   onProgress: (done: number) => void,
-): Promise<void> {
+): Promise<KeptIndices[]> {
   const { cache, method, signal } = job;
   const addon = storeAddon();
   const { codec } = method;
@@ -111,24 +135,31 @@ export async function rewrite(
     cache.options.rope !== undefined &&
     !needsPreRopeKeys(method) &&
     cache.options.preRopeKeys !== true;
+  const isFollowed = cache.sums !== undefined || method.schedule === "per-layer";
+  const kept: KeptIndices[] = [];
   const cancel = createCancelToken(signal);
   try {
-    for (const [layer, layerScores] of scores.entries()) {
-      using selection = await selectLayer(job, layerScores, plan[layer] ?? 0);
+    for (const [done, { layer, scores, plan }] of layers.entries()) {
+      using selection = await selectLayer(job, scores, plan);
+      const { indices, counts, masks } = selection;
       await cancel.raced(
         addon.draftKeep(
           draft,
           {
             layer,
-            indices: selection.indices,
-            counts: selection.counts,
-            ...(selection.masks === undefined ? {} : { masks: selection.masks }),
+            indices,
+            counts,
+            ...(masks === undefined ? {} : { masks }),
             rotate,
             pieceSlots: pieceSlots(job),
           },
           cancel.token,
         ),
       );
+      if (isFollowed) {
+        const slots = (await indices.read()) as Int32Array;
+        kept.push({ layer, indices: slots, stride: indices.shape[1] as number, counts });
+      }
       if (codec.id === "codebook" && thetas !== null) {
         await cancel.raced(
           addon.draftEncode(
@@ -146,8 +177,9 @@ export async function rewrite(
         );
       }
       throwIfAborted(signal);
-      onProgress((layer + 1) / scores.length);
+      onProgress((done + 1) / layers.length);
     }
+    return kept;
   } finally {
     cancel.dispose();
   }

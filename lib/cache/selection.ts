@@ -1,15 +1,7 @@
 import { selectTopkAsync } from "../ops/index.js";
 import { Tensor } from "../tensor.js";
-import type { CompressionJob } from "./compress.js";
-
-/** Scores of one layer: a row per KV head, or `group` rows per KV head when each query head ranks for itself. */
-export interface LayerScores {
-  readonly scores: Tensor;
-  /** Slots of each row. */
-  readonly lengths: readonly number[];
-  /** Rows that share a KV head. */
-  readonly group: number;
-}
+import type { CompressionJob } from "./compression-job.js";
+import type { LayerPlan, LayerScores } from "./method.js";
 
 /** The kept slots of one layer. */
 export interface Selection extends Disposable {
@@ -21,20 +13,26 @@ export interface Selection extends Disposable {
   readonly masks: Tensor | undefined;
 }
 
+/** Ranked slots of each row. */
+export function rowCounts(plan: LayerPlan, rows: number): number[] {
+  return typeof plan === "number" ? new Array<number>(rows).fill(plan) : [...plan];
+}
+
 /**
- * Selects `k` ranked slots per row beside the protected ones. For positional methods the budget is how many of
- * the last slots stay.
+ * Selects the planned ranked slots of each row beside the protected ones. For positional methods the budget is how
+ * many of the last slots stay.
  */
 export async function selectLayer(
   job: CompressionJob,
   layer: LayerScores,
-  k: number,
+  plan: LayerPlan,
 ): Promise<Selection> {
   const { cache, select, signal } = job;
   const { device } = cache;
   const { kvHeads } = cache.options;
   const longest = layer.scores.shape[1] as number;
-  const isPositional = select.recent === "budget";
+  // The same number of last slots in every row needs no ranking.
+  const last = select.recent === "budget" && typeof plan === "number" ? plan : undefined;
   const hasMasks = layer.group > 1 && select.visibility === "head";
   const owned: Tensor[] = [];
   const own = (tensor: Tensor): Tensor => {
@@ -52,9 +50,9 @@ export async function selectLayer(
       {
         scores: layer.scores,
         lengths: [...layer.lengths],
-        k: new Array<number>(layer.lengths.length).fill(isPositional ? 0 : k),
+        k: rowCounts(last === undefined ? plan : 0, layer.lengths.length),
         sinks: job.sinks,
-        recent: isPositional ? k : job.recent,
+        recent: last ?? job.recent,
         unionGroup: layer.group,
         indices,
         counts: countTensor,

@@ -20,6 +20,8 @@ export interface CacheStats {
   readonly bytes: ByteParts;
   /** Bytes of recorded queries, beside the cache; 0 after `compress()`. */
   readonly queryBytes: number;
+  /** Bytes of sums of attention, beside the cache; 0 where no scorer reads them. */
+  readonly sumBytes: number;
   /** Bytes of the same tokens in a native GQA f16 cache. */
   readonly nativeBytes: number;
   /** bytes.total / nativeBytes; 0 for an empty cache. */

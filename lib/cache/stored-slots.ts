@@ -48,6 +48,15 @@ export async function readStoredSlots(
   head: number,
 ): Promise<StoredSlots> {
   cache.assertIdle("readStoredSlots");
+  return await decodeStoredSlots(cache, layer, head);
+}
+
+/** {@link readStoredSlots} for a compression, which works on a cache that is busy. */
+export async function decodeStoredSlots(
+  cache: KVCache,
+  layer: number,
+  head: number,
+): Promise<StoredSlots> {
   const segments = await storeAddon().storeExportHead(cache, { layer, head });
   const { headDim } = cache.options;
   const dtype = cache.options.dtype ?? "f16";

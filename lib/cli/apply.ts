@@ -2,6 +2,7 @@
 import { access, constants } from "node:fs/promises";
 import { dirname } from "node:path";
 import { KVCache } from "../cache/kv-cache.js";
+import { queriesOf, sumsOf } from "../cache/method.js";
 import { type DeviceName, openDevice } from "../device.js";
 import { Tensor } from "../tensor.js";
 import { checkDump, type Dump, tensorName } from "./dump.js";
@@ -49,7 +50,7 @@ export async function apply(request: ApplyRequest): Promise<string> {
   await cache.compress({
     onScores: (layer, scores, rows) => {
       // Scores by position carry no numbers of their own.
-      if (method.score?.source === "attention") rankings[layer] = { rows, scores };
+      if (method.score?.source !== "position") rankings[layer] = { rows, scores };
     },
   });
   const tensors: OutputTensor[] = [];
@@ -94,13 +95,14 @@ async function fillLayer(
   const valueName = tensorName(layer, "value");
   using keys = await readRows(file, device, keyName);
   using values = await convertRows(await readRows(file, device, valueName), dump.dtype);
-  const isRanked = method.score?.source === "attention";
+  const isRanked = method.score !== null && method.score.source !== "position";
   const isEncoded = method.codec.id === "codebook";
   if (isRanked || isEncoded) await checkFinite(keys, keyName, 0, `method ${method.id} reads it`);
   if (isEncoded) await checkFinite(values, valueName, 0, `method ${method.id} encodes it`);
   cache.layers[layer].append(keys, values);
-  if (method.score?.source !== "attention") return;
-  const count = Math.min(dump.tokens, method.score.window);
+  const read = sumsOf(method) === "none" ? queriesOf(method) : dump.tokens;
+  const count = Math.min(dump.tokens, read);
+  if (count === 0) return;
   using queries = await readLastQueries(file, device, dump, layer, count);
   const name = tensorName(layer, "query");
   await checkFinite(queries, name, dump.tokens - count, `method ${method.id} ranks by it`);

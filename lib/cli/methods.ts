@@ -29,14 +29,12 @@ export interface MethodSpec {
   readonly make: (options: Record<string, unknown>) => Method;
 }
 
-/**
- * Defaults as the method itself has them, read from its parts so that none is written down twice. A budget is a
- * function and hides its beta.
- */
-function defaultsOf({ score, select, codec, positions }: Method): Record<string, unknown> {
+/** Defaults as the method itself has them, read from its parts so that none is written down twice. */
+function defaultsOf({ score, budget, select, codec, positions }: Method): Record<string, unknown> {
   return {
     positions,
-    ...(score?.source === "attention" ? score : {}),
+    ...score?.options,
+    ...budget?.options,
     ...(codec.id === "codebook" ? codec : {}),
     sinks: select?.sinks,
     visibility: select?.visibility,
@@ -61,7 +59,6 @@ const spindleOptions: readonly OptionSpec[] = [
     name: "beta",
     type: "number",
     meaning: "fraction of the context that the last layer keeps at least",
-    default: 0.05,
   },
   ...codebookOptions,
 ];
@@ -115,7 +112,6 @@ export const methodSpecs: readonly MethodSpec[] = [
         name: "beta",
         type: "number",
         meaning: "the last layer keeps a beta-th of the mean budget, > 1",
-        default: 20,
       },
     ],
     make: (options) => pyramidKV(options as Parameters<typeof pyramidKV>[0]),

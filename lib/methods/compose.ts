@@ -7,6 +7,7 @@ import type {
   ScorePart,
   SelectPart,
 } from "../cache/method.js";
+import { isWindowed } from "../cache/method.js";
 import { raw } from "../codec/raw.js";
 import { argumentError } from "../errors.js";
 
@@ -18,6 +19,8 @@ export interface ComposeOptions {
   readonly target?: BudgetTarget | null;
   /** How good each slot is. Default: none, so nothing is ranked. */
   readonly score?: ScorePart | null;
+  /** Ranks at later compressions while decoding. Default: `score`. */
+  readonly stepScore?: ScorePart | null;
   /** How many slots each layer gets. */
   readonly budget?: BudgetPart | null;
   /** What is protected and who sees what. */
@@ -26,6 +29,8 @@ export interface ComposeOptions {
   readonly codec?: CodecPart;
   /** Default "after-prefill". */
   readonly schedule?: Schedule;
+  /** Caches of fewer tokens are left as they are. Default 0. */
+  readonly minTokens?: number;
   /** Default "original". */
   readonly positions?: "original" | "reindexed";
 }
@@ -54,22 +59,51 @@ function oneOf(name: string, value: string, names: readonly string[]): void {
   throw argumentError("compose", expected, name, value);
 }
 
-/** Every append keeps the same window of raw slots in every layer. */
-function checkEveryStep(
-  score: ScorePart | null,
-  budget: BudgetPart | null,
-  select: SelectPart | null,
-  codec: CodecPart,
-): void {
+function checkSchedule(schedule: Schedule): void {
+  if (typeof schedule === "string") {
+    oneOf("schedule", schedule, ["after-prefill", "per-layer", "every-step"]);
+    return;
+  }
+  const entries = Object.entries(schedule ?? {});
+  const [name, slots] = entries[0] ?? [];
+  if (entries.length !== 1 || (name !== "every" && name !== "overflow")) {
+    throw argumentError("compose", "every or overflow", "schedule", schedule);
+  }
+  const least = name === "every" ? 1 : 0;
+  if (!Number.isInteger(slots) || (slots as number) < least) {
+    throw argumentError("compose", `an integer of ${least} or more`, `schedule.${name}`, slots);
+  }
+}
+
+/** What goes on compressing while the model decodes works on raw slots, one ranking per KV head. */
+function checkMaintained({ id, score, budget, select, codec, schedule, target }: Method): void {
   const op = "compose";
-  const when = 'for schedule "every-step"';
-  if (score?.source !== "position")
-    throw argumentError(op, `position() ${when}`, "score", score?.id);
-  if (budget?.id !== "uniform") throw argumentError(op, `uniform() ${when}`, "budget", budget?.id);
-  if (select?.recent !== "budget") {
-    throw argumentError(op, `sinksAndRecent() ${when}`, "select", select?.id);
+  const when = `for schedule ${JSON.stringify(schedule)}`;
+  if (score === null) throw argumentError(op, `a score ${when}`, "score", id);
+  if (budget === null) throw argumentError(op, `a budget ${when}`, "budget", id);
+  if (select === null) throw argumentError(op, `a select part ${when}`, "select", id);
+  if (codec.id !== "raw") throw argumentError(op, `raw() ${when}`, "codec", codec.id);
+  if (score.options.group === "unfold") {
+    throw argumentError(op, `one ranking per KV head ${when}`, "group", "unfold");
+  }
+  const isOverflow = typeof schedule === "object" && "overflow" in schedule;
+  if (isOverflow && (target === null || "keep" in target)) {
+    throw argumentError(op, `tokens or bytes ${when}`, "target", target);
+  }
+}
+
+/** Layers that come later only take from those before. */
+function checkCascade({ budget, codec, score, target }: Method): void {
+  const op = "compose";
+  const when = 'for schedule "per-layer"';
+  if (target === null) throw argumentError(op, `a target ${when}`, "target", target);
+  if (budget?.kind === "evidence" && !budget.cascades) {
+    throw argumentError(op, `a budget that cascades ${when}`, "budget", budget.id);
   }
   if (codec.id !== "raw") throw argumentError(op, `raw() ${when}`, "codec", codec.id);
+  if (score?.options.group === "unfold") {
+    throw argumentError(op, `one ranking per KV head ${when}`, "group", "unfold");
+  }
 }
 
 /**
@@ -105,34 +139,56 @@ export function compose(options: ComposeOptions): Method {
   const codec = options.codec ?? raw();
   const schedule = options.schedule ?? "after-prefill";
   const positions = options.positions ?? "original";
+  const stepScore = options.stepScore ?? null;
+  const minTokens = options.minTokens ?? 0;
+  const isOwnSize = budget?.kind === "evidence" && budget.size === "own";
   if (target !== null) checkTarget(target);
-  if (target !== null && (score === null || budget === null || select === null)) {
+  if (target !== null && isOwnSize) {
+    throw argumentError("compose", `no target with budget ${budget.id}`, "target", target);
+  }
+  const isSized = target !== null || isOwnSize;
+  if (isSized && (score === null || budget === null || select === null)) {
     throw argumentError("compose", "score, budget and select with a target", "parts", {
       score: score?.id,
       budget: budget?.id,
       select: select?.id,
     });
   }
-  for (const [name, part] of Object.entries({ score, budget, select, codec })) {
+  if (!isSized && budget !== null) {
+    throw argumentError("compose", `a target for budget ${budget.id}`, "target", target);
+  }
+  for (const [name, part] of Object.entries({ score, stepScore, budget, select, codec })) {
     if (part === null) continue;
     if (typeof part !== "object" || typeof part.id !== "string") {
       throw argumentError("compose", `a ${name} part`, name, part);
     }
   }
-  oneOf("schedule", schedule, ["after-prefill", "every-step"]);
+  checkSchedule(schedule);
   oneOf("positions", positions, ["original", "reindexed"]);
-  if (select?.recent === "window" && score?.source !== "attention") {
-    throw argumentError("compose", 'an attention score for recent: "window"', "score", score?.id);
+  if (!Number.isSafeInteger(minTokens) || minTokens < 0) {
+    throw argumentError("compose", "an integer of 0 or more", "minTokens", minTokens);
   }
-  if (schedule === "every-step") checkEveryStep(score, budget, select, codec);
-  return Object.freeze({
+  if (select?.recent === "window" && (score === null || score.window === 0)) {
+    throw argumentError(
+      "compose",
+      'a score with a window for recent: "window"',
+      "score",
+      score?.id,
+    );
+  }
+  const method: Method = {
     id: options.id,
     target: target === null ? null : Object.freeze({ ...target }),
     score,
+    stepScore,
     budget,
     select,
     codec,
-    schedule,
+    schedule: typeof schedule === "string" ? schedule : Object.freeze({ ...schedule }),
+    minTokens,
     positions,
-  });
+  };
+  if (schedule === "per-layer") checkCascade(method);
+  else if (schedule !== "after-prefill" && !isWindowed(method)) checkMaintained(method);
+  return Object.freeze(method);
 }

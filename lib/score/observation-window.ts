@@ -1,4 +1,11 @@
-import type { AttentionScore } from "../cache/method.js";
+import type {
+  LayerScores,
+  ScoreInput,
+  ScorePart,
+  Statistic,
+  WindowRequest,
+} from "../cache/method.js";
+import { type ReduceOptions, reduceScores } from "../cache/reduce-scores.js";
 import { argumentError } from "../errors.js";
 
 /** Options of {@link observationWindow}. */
@@ -17,6 +24,8 @@ export interface ObservationWindowOptions {
   readonly norm?: "sum" | "window" | "causalCount";
   /** Query heads of a KV head: one ranking by their mean, max or sum, or one each ("unfold"). Default "mean". */
   readonly group?: "unfold" | "mean" | "max" | "sum";
+  /** "layer": one ranking for all heads of a layer, by the mean over its query heads. Default "kv-head". */
+  readonly scope?: "kv-head" | "layer";
 }
 
 /**
@@ -36,7 +45,7 @@ export interface ObservationWindowOptions {
  *
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when an option is out of range
  */
-export function observationWindow(options: ObservationWindowOptions = {}): AttentionScore {
+export function observationWindow(options: ObservationWindowOptions = {}): ScorePart {
   const window = options.window ?? 32;
   if (!Number.isInteger(window) || window < 1 || window > 1024) {
     throw argumentError("observationWindow", "an integer in [1, 1024]", "window", window);
@@ -68,20 +77,44 @@ export function observationWindow(options: ObservationWindowOptions = {}): Atten
   if (!["sum", "window", "causalCount"].includes(norm)) {
     throw argumentError("observationWindow", '"sum", "window" or "causalCount"', "norm", norm);
   }
+  const scope = options.scope ?? "kv-head";
+  if (scope !== "kv-head" && scope !== "layer") {
+    throw argumentError("observationWindow", '"kv-head" or "layer"', "scope", scope);
+  }
+  const pooling =
+    pool === null
+      ? null
+      : Object.freeze({ kind: pool.kind, kernel: pool.kernel, divisor: pool.divisor ?? "kernel" });
   return Object.freeze({
     id: "observation-window",
     source: "attention",
     needs: Object.freeze(["keys", "queries"] as const),
+    options: Object.freeze({ window, norm, pool: pooling, group, scope }),
     window,
-    norm,
-    pool:
-      pool === null
-        ? null
-        : Object.freeze({
-            kind: pool.kind,
-            kernel: pool.kernel,
-            divisor: pool.divisor ?? "kernel",
-          }),
-    group,
+    sums: "none",
+    rank: (input) => rankByWindow(input, { window, norm, pool: pooling, group, scope }),
+  } satisfies ScorePart);
+}
+
+async function rankByWindow(
+  input: ScoreInput,
+  { window, norm, ...reduction }: WindowRequest & ReduceOptions,
+): Promise<LayerScores> {
+  const wanted = input.statistics;
+  using seen = await input.window({
+    window,
+    ...(norm === undefined ? {} : { norm }),
+    also: [
+      ...(wanted.includes("entropy") ? (["entropy"] as const) : []),
+      ...(wanted.includes("variance") ? (["sumSq"] as const) : []),
+    ],
   });
+  const scores = await reduceScores(input, seen.sum, reduction);
+  const statistics: Partial<Record<Statistic, number>> = {};
+  if (seen.entropy !== undefined) statistics.entropy = sumOf(seen.entropy);
+  return { ...scores, statistics };
+}
+
+function sumOf(values: Float32Array): number {
+  return values.reduce((sum, value) => sum + value, 0);
 }

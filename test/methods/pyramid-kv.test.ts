@@ -84,9 +84,11 @@ describeOp("pyramidKV", (backend, device) => {
       id: "pyramidkv",
       score: {
         window: 8,
-        norm: "sum",
-        group: "mean",
-        pool: { kind: "max", kernel: 7, divisor: "kernel" },
+        options: {
+          norm: "sum",
+          group: "mean",
+          pool: { kind: "max", kernel: 7, divisor: "kernel" },
+        },
       },
       budget: { id: "pyramid" },
       select: { sinks: 0, recent: "window", visibility: "group" },

@@ -208,12 +208,12 @@ describeOp("spindleKV", (backend, device) => {
     });
     expect(spindleKV.paper({ keep: 0.2 })).toMatchObject({
       id: "spindlekv-paper",
-      score: { norm: "window", pool: null, group: "unfold" },
+      score: { options: { norm: "window", pool: null, group: "unfold" } },
       select: { visibility: "head", sinks: 0 },
       codec: { thetaK: 0.98, thetaV: 0.95, refine: 0, codewords: 0 },
     });
     expect(spindleKV.paper({ keep: 0.2, norm: "causalCount" })).toMatchObject({
-      score: { norm: "causalCount" },
+      score: { options: { norm: "causalCount" } },
     });
   });
 
