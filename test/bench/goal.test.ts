@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { goalOf } from "../../bench/harness/goal.ts";
 import type { ArmResult } from "../../bench/harness/result.ts";
-import { bestOf } from "../../bench/suites/cpu/best.ts";
+import { bestOf, torchGoals } from "../../bench/suites/cpu/best.ts";
 
 const spread = { median: 5, low: 4.5, high: 5.5, count: 9 };
 
@@ -55,5 +55,22 @@ describe("the form that a peer is judged by", () => {
     ];
     expect(bestOf(arms)?.name).toBe("fast");
     expect(bestOf(arms.slice(0, 1))).toBeUndefined();
+  });
+
+  it("is asked beside the form named, or both are missing", () => {
+    const arms = [arm("ours", 1), arm("sdpa", 9, "torch"), arm("grouped", 3, "torch")];
+    const form = { name: "sdpa", atLeast: 5 };
+    const peer = {
+      contest: () => Promise.reject(new Error("not timed here")),
+      timesOurs: (of: ArmResult | undefined) => of?.ratioToFirst ?? { missing: "torch" },
+    };
+    expect(torchGoals(peer, arms, form, 4)).toMatchObject([
+      { what: "times faster than torch, sdpa", measured: 9, met: true },
+      { what: "times faster than the best torch form, grouped", measured: 3, met: false },
+    ]);
+    expect(torchGoals(peer, arms.slice(0, 1), form, 4)).toMatchObject([
+      { what: "times faster than torch, sdpa", met: null },
+      { what: "times faster than the best torch form", met: null },
+    ]);
   });
 });

@@ -2,7 +2,6 @@
 import type { Device } from "spindlekv";
 import type { Schedule } from "../../harness/interleave.ts";
 import { copiesFor, type Machine } from "../../harness/machine.ts";
-import { type MissingPeer, Peer } from "../../harness/peer.ts";
 import type { CaseResult } from "../../harness/result.ts";
 import type { Workbench } from "../../harness/workbench.ts";
 import type { RunContext } from "../suite.ts";
@@ -32,17 +31,4 @@ export function scheduleOf({ context }: JobRun, full: Schedule): Schedule {
 /** Inputs of so many bytes that go round more than the caches hold; two of them for a quick run. */
 export function copiesOf({ context }: JobRun, bytes: number): number {
   return context.quick ? 2 : copiesFor(bytes);
-}
-
-/** Starts a peer with as many threads as the device has. */
-export function startPeer(
-  { context, device }: JobRun,
-  script: string,
-): Promise<Peer | MissingPeer> {
-  return Peer.start(context.root, script, device.info().threads);
-}
-
-/** The peer, unless it is missing. */
-export function presentPeers(peer: Peer | MissingPeer): Peer[] {
-  return peer instanceof Peer ? [peer] : [];
 }
