@@ -24,7 +24,8 @@ export {
   type StepParams,
 } from "./cache/kv-cache.js";
 export { type AttendOptions, LayerCache } from "./cache/layer-cache.js";
-export type { Rows, ScoreSums } from "./cache/step.js";
+export type { Rows } from "./cache/staging.js";
+export type { ScoreSums } from "./cache/step.js";
 export type {
   BudgetEvidence,
   BudgetPart,

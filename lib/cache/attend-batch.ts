@@ -7,14 +7,8 @@ import {
   attendBatchAsync as attendTensorsAsync,
 } from "../ops/attend-batch.js";
 import { LayerCache } from "./layer-cache.js";
-import {
-  type Rows,
-  runStep,
-  runStepAsync,
-  type ScoreSums,
-  type StepInput,
-  tokensOf,
-} from "./step.js";
+import type { Rows } from "./staging.js";
+import { runStep, runStepAsync, type ScoreSums, type StepInput, tokensOf } from "./step.js";
 
 const op = "attendBatch";
 

@@ -19,14 +19,8 @@ import {
 import { type StorePolicies, storeAddon } from "./native-store.js";
 import { PagePool } from "./page-pool.js";
 import { SimilarityMemo } from "./similarity-memo.js";
-import {
-  type Rows,
-  runStep,
-  runStepAsync,
-  type ScoreSums,
-  type StepInput,
-  tokensOf,
-} from "./step.js";
+import type { Rows } from "./staging.js";
+import { runStep, runStepAsync, type ScoreSums, type StepInput, tokensOf } from "./step.js";
 import { type CacheStats, sumParts } from "./stats.js";
 
 /** RoPE of a model whose keys and queries come before rotation. */

@@ -2,15 +2,8 @@ import { Tensor } from "../tensor.js";
 import { compressLayer } from "./cascade.js";
 import type { KVCache } from "./kv-cache.js";
 import { storeAddon } from "./native-store.js";
-import {
-  modeNumber,
-  type Rows,
-  readsHostMemory,
-  rowsArgument,
-  type ScoreSums,
-  Staging,
-  tokensOf,
-} from "./step.js";
+import { type Rows, readsHostMemory, runStaged, Staging } from "./staging.js";
+import { modeNumber, rowsArgument, type ScoreSums, tokensOf } from "./step.js";
 
 /** Options of {@link LayerCache.attend}. */
 export interface AttendOptions {
@@ -91,19 +84,12 @@ export class LayerCache {
       this.#attend(q, out, count, options);
       return undefined;
     }
-    const staging = new Staging();
-    try {
+    return runStaged((staging) => {
       const shape = [queryHeads, count, headDim];
       const queries = staging.input("attend", "q", cache.device, shape, q);
       const result = staging.output("attend", "out", cache.device, shape, out);
       this.#attend(queries, result, count, options);
-    } catch (error) {
-      staging[Symbol.dispose]();
-      throw error;
-    }
-    if (staging.hasResults) return staging.finish().finally(() => staging[Symbol.dispose]());
-    staging[Symbol.dispose]();
-    return undefined;
+    });
   }
 
   #attend(q: Rows, out: Rows, tokens: number, options: AttendOptions): void {

@@ -7,9 +7,7 @@ import { argumentError } from "../errors.js";
 import { type AsyncOptions, runJob } from "../jobs.js";
 import { Tensor } from "../tensor.js";
 import { storeAddon } from "./native-store.js";
-
-/** Rows `[heads, tokens, headDim]`: a Tensor (f32, f16 or bf16; any strides with dense rows) or a Float32Array. */
-export type Rows = Tensor | Float32Array;
+import { type Rows, readsHostMemory, runStaged, Staging } from "./staging.js";
 
 /** Sums of attention probabilities that a call adds to. */
 export interface ScoreSums {
@@ -71,55 +69,6 @@ export function tokensOf(rows: unknown, axis: number, elementsPerToken: number):
   if (rows instanceof Tensor) return rows.shape[axis] ?? 0;
   if (!(rows instanceof Float32Array)) return 0; // what is wrong with it is said natively
   return Math.floor(rows.length / elementsPerToken);
-}
-
-export function readsHostMemory(device: Device): boolean {
-  return device.kind !== "cuda";
-}
-
-/** Tensors that stand for host arrays during a call. */
-export class Staging implements Disposable {
-  readonly #copies: Tensor[] = [];
-  readonly #results: { readonly tensor: Tensor; readonly out: Float32Array }[] = [];
-
-  /** Whether results have to be read back. */
-  get hasResults(): boolean {
-    return this.#results.length > 0;
-  }
-
-  /** Rows that are read. */
-  input(op: string, name: string, device: Device, shape: readonly number[], rows: Rows): Rows {
-    if (!(rows instanceof Float32Array)) return rows;
-    checkLength(op, name, shape, rows);
-    const copy = Tensor.from(device, "f32", shape, rows);
-    this.#copies.push(copy);
-    return copy;
-  }
-
-  /** Rows that are written. */
-  output(op: string, name: string, device: Device, shape: readonly number[], rows: Rows): Rows {
-    if (!(rows instanceof Float32Array)) return rows;
-    checkLength(op, name, shape, rows);
-    const tensor = Tensor.zeros(device, "f32", shape);
-    this.#copies.push(tensor);
-    this.#results.push({ tensor, out: rows });
-    return tensor;
-  }
-
-  /** Copies the results out. */
-  async finish(): Promise<void> {
-    for (const { tensor, out } of this.#results) out.set((await tensor.read()) as Float32Array);
-  }
-
-  [Symbol.dispose](): void {
-    for (const tensor of this.#copies.splice(0)) tensor.dispose();
-  }
-}
-
-function checkLength(op: string, name: string, shape: readonly number[], rows: Float32Array): void {
-  const wanted = shape.reduce((total, size) => total * size, 1);
-  if (rows.length === wanted) return;
-  throw argumentError(op, `a Float32Array of [${shape.join(", ")}]`, name, rows.length);
 }
 
 function staged(staging: Staging, op: string, input: StepInput, prefix: string): StepInput {
@@ -187,7 +136,11 @@ export function runStep(
   const [first] = inputs;
   if (first === undefined) return undefined;
   if (!readsHostMemory(first.cache.device) && inputs.some(hasHostRows)) {
-    return runStaged(op, inputs, isList);
+    return runStaged((staging) => {
+      const tensors = inputs.map((input, i) => staged(staging, op, input, prefixOf(isList, i)));
+      const { fields, arrays } = pack(op, tensors);
+      storeAddon().storeStep(fields, isList ? tensors.length : -1, arrays);
+    });
   }
   const { fields, arrays } = pack(op, inputs);
   storeAddon().storeStep(fields, isList ? inputs.length : -1, arrays);
@@ -197,25 +150,6 @@ export function runStep(
 
 function hasHostRows({ k, v, q, out }: StepInput): boolean {
   return [k, v, q, out].some((rows) => rows instanceof Float32Array);
-}
-
-function runStaged(
-  op: string,
-  inputs: readonly StepInput[],
-  isList: boolean,
-): void | Promise<void> {
-  const staging = new Staging();
-  try {
-    const tensors = inputs.map((input, i) => staged(staging, op, input, prefixOf(isList, i)));
-    const { fields, arrays } = pack(op, tensors);
-    storeAddon().storeStep(fields, isList ? tensors.length : -1, arrays);
-  } catch (error) {
-    staging[Symbol.dispose]();
-    throw error;
-  }
-  if (staging.hasResults) return staging.finish().finally(() => staging[Symbol.dispose]());
-  staging[Symbol.dispose]();
-  return undefined;
 }
 
 /** Runs the items off the event loop. */
