@@ -401,6 +401,21 @@ std::vector<int64_t> ObjectReader::sizes(const char* name) const {
   return values;
 }
 
+std::vector<double> ObjectReader::numbers(const char* name) const {
+  const napi_value array = member(name);
+  std::vector<double> values;
+  if (!args_->ok()) return values;
+  for (const napi_value element : elements(array, place(name))) {
+    double number = 0.0;
+    if (!is_number(args_->env(), element, &number)) {
+      fail(name, "numbers", args_->describe(element));
+      return {};
+    }
+    values.push_back(number);
+  }
+  return values;
+}
+
 ObjectReader ObjectReader::object(const char* name) const {
   const napi_value value = member(name);
   if (args_->ok() && !is_object(args_->env(), value)) {

@@ -67,6 +67,7 @@ class ObjectReader {
   // Sizes, strides, offsets: integers from 0 to 2^53.
   int64_t size(const char* name) const;
   std::vector<int64_t> sizes(const char* name) const;
+  std::vector<double> numbers(const char* name) const;
   ObjectReader object(const char* name) const;
   std::vector<ObjectReader> objects(const char* name) const;
   std::vector<std::vector<ObjectReader>> object_lists(const char* name) const;

@@ -15,9 +15,13 @@ RopeSpec read_rope_spec(const ObjectReader& reader) {
   if (reader.has("scaling")) {
     const ObjectReader options = reader.object("scaling");
     RopeScaling& scaling = spec.scaling;
-    scaling.kind =
-        static_cast<RopeScalingKind>(options.choice("kind", {"none", "linear", "yarn", "llama3"}));
-    if (scaling.kind != RopeScalingKind::kNone) scaling.factor = options.number("factor");
+    scaling.kind = static_cast<RopeScalingKind>(
+        options.choice("kind", {"none", "linear", "yarn", "llama3", "factors"}));
+    if (scaling.kind == RopeScalingKind::kFactors) {
+      scaling.factors = options.numbers("factors");
+    } else if (scaling.kind != RopeScalingKind::kNone) {
+      scaling.factor = options.number("factor");
+    }
     if (scaling.kind == RopeScalingKind::kYarn || scaling.kind == RopeScalingKind::kLlama3) {
       scaling.original_positions = options.number("originalPositions");
     }

@@ -51,6 +51,8 @@ double scaled_frequency(const RopeSpec& spec, int32_t pair) {
     }
     case RopeScalingKind::kLlama3:
       return llama3_frequency(spec.scaling, frequency);
+    case RopeScalingKind::kFactors:
+      return frequency / spec.scaling.factors[static_cast<size_t>(pair)];
   }
   return frequency;
 }
@@ -65,8 +67,25 @@ Status expected(const char* what, const char* param, double value) {
   return error_status(SKV_ARGUMENT, kOp, "expected %s for %s, got %g", what, param, value);
 }
 
-Status check_scaling(const RopeScaling& scaling) {
+Status check_factors(const std::vector<double>& factors, int32_t pairs) {
+  if (factors.size() != static_cast<size_t>(pairs)) {
+    return error_status(SKV_ARGUMENT, kOp, "expected %d numbers for scaling.factors, got %zu",
+                        pairs, factors.size());
+  }
+  for (const double factor : factors) {
+    if (!(factor > 0.0) || !std::isfinite(factor)) {
+      return expected("numbers > 0", "scaling.factors", factor);
+    }
+  }
+  return ok_status();
+}
+
+Status check_scaling(const RopeSpec& spec) {
+  const RopeScaling& scaling = spec.scaling;
   if (scaling.kind == RopeScalingKind::kNone) return ok_status();
+  if (scaling.kind == RopeScalingKind::kFactors) {
+    return check_factors(scaling.factors, spec.n_rot / 2);
+  }
   if (!(scaling.factor >= 1.0) || !std::isfinite(scaling.factor)) {
     return expected("a number >= 1", "scaling.factor", scaling.factor);
   }
@@ -109,7 +128,7 @@ Status check_rope_spec(const RopeSpec& spec) {
   if (spec.style != SKV_ROPE_NORM && spec.style != SKV_ROPE_NEOX) {
     return expected("0 (norm) or 1 (neox)", "style", spec.style);
   }
-  return check_scaling(spec.scaling);
+  return check_scaling(spec);
 }
 
 Status make_rope_table(const RopeSpec& spec, int32_t positions, std::vector<float>* table) {

@@ -15,6 +15,7 @@
 //            f_i / factor while w_i > original_positions / low_freq_factor; between them
 //            f_i * ((1 - s) / factor + s) with s = (original_positions / w_i - low_freq_factor) /
 //            (high_freq_factor - low_freq_factor)               (Llama 3.1 model code)
+//   factors  f_i / factors[i], a divisor for each pair          (llama.cpp's rope_freqs.weight)
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,7 @@
 
 namespace spindlekv {
 
-enum class RopeScalingKind : int32_t { kNone = 0, kLinear = 1, kYarn = 2, kLlama3 = 3 };
+enum class RopeScalingKind : int32_t { kNone, kLinear, kYarn, kLlama3, kFactors };
 
 struct RopeScaling {
   RopeScalingKind kind = RopeScalingKind::kNone;
@@ -36,6 +37,7 @@ struct RopeScaling {
   double attention_factor = 0.0;    // yarn: magnitude of the turned vectors; 0: the formula above
   double low_freq_factor = 1.0;     // llama3
   double high_freq_factor = 4.0;    // llama3
+  std::vector<double> factors;      // factors: [n_rot / 2], > 0
 };
 
 struct RopeSpec {

@@ -28,8 +28,6 @@ export interface TrialCaches {
 /** Queries kept for the forks' scorers: the observation window of every method here. */
 const kRecordedQueries = 32;
 
-const kRopeStyle = "norm"; // adjacent pairs, as GGUF's llama architecture has them
-
 /** Opens the device; "auto" takes CUDA when it is usable, else the CPU, and the description says why. */
 export async function openTrialCaches(name: DemoDevice, config: LlamaConfig): Promise<TrialCaches> {
   const device = await openDevice(name === "auto" ? undefined : name);
@@ -40,7 +38,7 @@ export async function openTrialCaches(name: DemoDevice, config: LlamaConfig): Pr
       kvHeads: config.kvHeads,
       headDim: config.headDim,
       dtype: "f16",
-      rope: { theta: config.ropeTheta, style: kRopeStyle },
+      rope: config.rope,
       method: full(),
       preRopeKeys: true, // the forks' codebooks compare keys before rotation
       recordQueries: kRecordedQueries,

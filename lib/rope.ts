@@ -9,6 +9,7 @@ import { Tensor } from "./tensor.js";
  * - `linear`: f_i / factor
  * - `yarn`: f_i / factor for slow pairs, f_i for fast ones, a ramp between; cosines and sines are scaled
  * - `llama3`: by wavelength, as Llama 3.1 does
+ * - `factors`: f_i / factors[i], as model files state it that bring their divisors along
  *
  * @source linear arXiv 2306.15595; yarn arXiv 2309.00071, sections 3.2 and 3.4; llama3 the Llama 3.1 model code
  */
@@ -42,6 +43,11 @@ export type RopeScaling =
       readonly lowFreqFactor?: number;
       /** Wavelengths below originalPositions / highFreqFactor stay; default 4. */
       readonly highFreqFactor?: number;
+    }
+  | {
+      readonly kind: "factors";
+      /** Divisor of each pair's frequency, > 0; nRot / 2 of them. */
+      readonly factors: readonly number[];
     };
 
 /** Options of {@link makeRopeTable}. */

@@ -60,6 +60,25 @@ describeOp("the table holds the angles of its scaling", (_, device) => {
     });
   });
 
+  it("factors: every pair divided by its own", async () => {
+    const factors = Array.from({ length: N_ROT / 2 }, (_, i) => 1 + i / 7);
+    await compareTable(device, { kind: "factors", factors }, (i) => plainFrequency(i) / factors[i]);
+  });
+
+  it("refuses factors that are not one positive number a pair", () => {
+    const make = (factors: unknown) => () =>
+      makeRopeTable(device, {
+        theta: THETA,
+        nRot: N_ROT,
+        positions: POSITIONS,
+        scaling: { kind: "factors", factors: factors as number[] },
+      });
+    expect(make([1, 2])).toThrow("expected 32 numbers for scaling.factors, got 2");
+    expect(make(Array(32).fill(0))).toThrow("numbers > 0 for scaling.factors, got 0");
+    expect(make(Array(32).fill("1"))).toThrow("expected numbers for scaling.factors");
+    expect(make(4)).toThrow("expected an array for scaling.factors");
+  });
+
   it("yarn: pairs below the slow turn are divided, above the fast one kept, and all lengthened", async () => {
     const [factor, original, fast, slow] = [4, 64, 32, 1];
     const pairOfTurns = (turns: number) =>

@@ -1,10 +1,18 @@
 /** Writes GGUF bytes for tests: just what the runtime's reader understands, and broken variants of it. */
 
-type Value = string | number | boolean | readonly string[] | readonly number[];
+/** A number is written as u32 if it is whole, as f32 otherwise; the objects name the type where it matters. */
+export type Value =
+  | string
+  | number
+  | boolean
+  | readonly string[]
+  | readonly number[]
+  | { readonly f32: number | readonly number[] }
+  | { readonly i32: readonly number[] };
 
 export interface TensorToWrite {
   readonly shape: readonly number[];
-  /** ggml type number: 0 f32, 1 f16, 30 bf16, others for tests of refusal. */
+  /** ggml type number: 0 f32, 1 f16, 8 q8_0, 30 bf16, others for tests of refusal. */
   readonly type: number;
   readonly bytes: Uint8Array;
 }
@@ -46,9 +54,23 @@ function typed(value: Value): Buffer {
   if (typeof value === "number") {
     return Number.isInteger(value) ? Buffer.concat([u32(4), u32(value)]) : f32(value);
   }
+  if ("i32" in value) return list(5, value.i32.map(i32));
+  if ("f32" in value) {
+    return typeof value.f32 === "number" ? f32(value.f32) : list(6, value.f32.map(float));
+  }
   const isText = typeof value[0] === "string";
   const items = value.map((item) => (typeof item === "string" ? text(item) : u32(item)));
-  return Buffer.concat([u32(9), u32(isText ? 8 : 4), u64(value.length), ...items]);
+  return list(isText ? 8 : 4, items);
+}
+
+function list(type: number, items: readonly Buffer[]): Buffer {
+  return Buffer.concat([u32(9), u32(type), u64(items.length), ...items]);
+}
+
+function i32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value);
+  return bytes;
 }
 
 function u32(value: number): Buffer {
@@ -63,10 +85,14 @@ function u64(value: number): Buffer {
   return bytes;
 }
 
-function f32(value: number): Buffer {
+function float(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeFloatLE(value);
-  return Buffer.concat([u32(6), bytes]);
+  return bytes;
+}
+
+function f32(value: number): Buffer {
+  return Buffer.concat([u32(6), float(value)]);
 }
 
 function text(value: string): Buffer {

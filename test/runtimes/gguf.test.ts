@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { halfToFloat } from "../../lib/runtimes/gguf-llama/gguf.ts";
 import { parseGguf, readGguf } from "../../lib/runtimes/gguf-llama/index.ts";
+import { halfToFloat } from "../../lib/runtimes/gguf-llama/tensor-types.ts";
 import { floatTensor, writeGguf } from "./gguf-writer.ts";
 
 const modelPath = fileURLToPath(new URL("../model/recall.gguf", import.meta.url));
@@ -33,6 +33,22 @@ describe("a GGUF file is read", () => {
     expect(Array.from(file.readTensor("floats"))).toEqual([1, 2, 3, 4, 5, 6]);
     expect(Array.from(file.readTensor("halves"))).toEqual([1, -2, 2 ** -24, Infinity]);
     expect(Array.from(file.readTensor("brains"))).toEqual([1, -2.5]);
+  });
+
+  it("with q8_0 tensors as float32: 32 bytes times their scale", () => {
+    const bytes = Buffer.alloc(68);
+    bytes.writeUInt16LE(0x3800, 0); // 0.5
+    for (let i = 0; i < 32; i++) bytes.writeInt8(i * 8 - 128, 2 + i);
+    bytes.writeUInt16LE(0xc000, 34); // -2
+    bytes.writeInt8(3, 36);
+    const file = parseGguf(writeGguf({}, { blocks: { shape: [32, 2], type: 8, bytes } }));
+    expect(file.tensors.get("blocks")).toMatchObject({ type: "q8_0" });
+    const expected = [
+      ...Array.from({ length: 32 }, (_, i) => i * 4 - 64),
+      -6,
+      ...Array(31).fill(0),
+    ];
+    expect(Array.from(file.readTensor("blocks"), (x) => x + 0)).toEqual(expected);
   });
 
   it("from disk: the recall model", async () => {
@@ -78,6 +94,13 @@ describe("a file that is not right ends in an error that names the place", () =>
     expect(() => parseGguf(whole.subarray(0, end - 1))).toThrow(/4 bytes for tensor "brains"/);
   });
 
+  it("when rows are not whole blocks", () => {
+    const odd = { odd: { shape: [16, 2], type: 8, bytes: new Uint8Array(34) } };
+    expect(() => parseGguf(writeGguf({}, odd))).toThrow(
+      /rows of a multiple of 32 elements for "odd", got 16/,
+    );
+  });
+
   it("when it is another kind of file", () => {
     expect(() => parseGguf(Buffer.from("PK\u0003\u0004 and so on"))).toThrow(/magic bytes "GGUF"/);
     expect(() => parseGguf(patched(4, 1))).toThrow(/version 2 or 3, got 1/);
@@ -105,7 +128,7 @@ describe("a file that is not right ends in an error that names the place", () =>
     const file = parseGguf(whole, "sample");
     expect(() => file.readTensor("nothing")).toThrow('sample: there is no tensor "nothing"');
     expect(() => file.readTensor("packed")).toThrow(
-      /f32, f16 or bf16 for "packed", got ggml type 2/,
+      /one of f32, f16, q8_0, bf16 for "packed", got ggml type 2/,
     );
   });
 

@@ -56,7 +56,7 @@ function libraryCache(config: LlamaConfig, preRopeKeys: boolean): KVCache {
     kvHeads: config.kvHeads,
     headDim: config.headDim,
     dtype: "f16",
-    rope: { theta: config.ropeTheta, style: "norm" },
+    rope: config.rope,
     preRopeKeys,
   });
 }

@@ -25,7 +25,7 @@ describe("the recall model", () => {
       kvHeads: 2,
       headDim: 64,
       vocabulary: 1280,
-      ropeTheta: 10_000,
+      rope: { theta: 10_000, style: "norm", scaling: { kind: "none" } },
     });
   });
 
@@ -142,17 +142,20 @@ describe("a model file that the runtime cannot run is refused", () => {
 
   it("unless it fits", async () => {
     const tiny = load({});
-    expect(tiny.config).toMatchObject({ headDim: 2, vocabulary: 3, ropeTheta: 10_000 });
+    expect(tiny.config).toMatchObject({ headDim: 2, vocabulary: 3, rope: { theta: 10_000 } });
     const cache = new ReferenceCache(tiny.config);
     expect(await tiny.forward(Int32Array.of(1, 2), cache, { logits: "all" })).toHaveLength(6);
   });
 
   it.each([
-    [{ "general.architecture": "qwen2" }, /architecture "llama", got "qwen2"/],
+    [{ "general.architecture": "gemma" }, /one of llama, qwen2, qwen3, got "gemma"/],
     [{ "llama.block_count": 0 }, /positive number for llama.block_count, got 0/],
     [{ "llama.attention.head_count_kv": 3 }, /multiple of 3 key-value heads, got 2/],
-    [{ "llama.rope.dimension_count": 1 }, /one size, got 2, 2, 1/],
-    [{ "llama.rope.scaling.type": "yarn" }, /unscaled RoPE, got scaling "yarn"/],
+    [{ "llama.rope.dimension_count": 1 }, /one even size, got 2, 2, 1/],
+    [{ "llama.rope.scaling.type": "longrope" }, /"none", "linear" or "yarn".*got "longrope"/],
+    [{ "llama.rope.scaling.factor": 0.5 }, /1 or more for llama.rope.scaling.factor, got 0.5/],
+    [{ "llama.rope.scaling.attn_factor": 2 }, /1 for llama.rope.scaling.attn_factor .*got 2/],
+    [{ "llama.rope.scaling.alpha": 2 }, /no llama.rope.scaling.alpha, which this runtime/],
     [{ "llama.embedding_length": 8 }, /token_embd.weight with rows of 8/],
     [{ "llama.feed_forward_length": 8 }, /32 elements for blk.0.ffn_gate.weight, got 16/],
     [{ "llama.block_count": 2 }, /no tensor "blk.1.attn_norm.weight"/],
@@ -161,8 +164,21 @@ describe("a model file that the runtime cannot run is refused", () => {
   });
 
   it("by tensors nobody would read", () => {
-    expect(() => load({}, { "blk.0.attn_q.bias": norm })).toThrow(
-      /plain Llama model, got the tensors blk.0.attn_q.bias/,
+    expect(() => load({}, { "blk.0.attn_norm.bias": norm })).toThrow(
+      /plain llama model, got the tensors blk.0.attn_norm.bias/,
     );
+    expect(() => load({}, { "blk.0.attn_q_norm.weight": norm })).toThrow(
+      /plain llama model, got the tensors blk.0.attn_q_norm.weight/,
+    );
+  });
+
+  it("by divisors of its frequencies that do not fit", () => {
+    const factors = (count: number) => ({
+      "rope_freqs.weight": floatTensor([count], Array(count).fill(2)),
+    });
+    expect(load({}, factors(1)).config.rope.scaling).toEqual({ kind: "factors", factors: [2] });
+    expect(() => load({}, factors(2))).toThrow(/1 elements for rope_freqs.weight, got 2/);
+    const yarn = { "llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2 };
+    expect(() => load(yarn, factors(1))).toThrow(/no scaling or a linear one .*got "yarn"/);
   });
 });

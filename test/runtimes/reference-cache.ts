@@ -1,14 +1,15 @@
 /**
- * A cache by the book for testing the runtime without the library: float32 rows, RoPE on adjacent
- * pairs, softmax attention in plain loops. Positions are 0, 1, 2 ... in order of arrival.
+ * A cache by the book for testing the runtime without the library: float32 rows, RoPE and softmax attention
+ * in plain loops. Positions are 0, 1, 2 ... in order of arrival; skipped ones have no rows.
  */
 import type {
   AttentionCache,
   AttentionLayer,
   LlamaConfig,
 } from "../../lib/runtimes/gguf-llama/index.ts";
+import { ReferenceRope } from "./reference-rope.ts";
 
-type Shape = Pick<LlamaConfig, "layers" | "queryHeads" | "kvHeads" | "headDim" | "ropeTheta">;
+type Shape = Pick<LlamaConfig, "layers" | "queryHeads" | "kvHeads" | "headDim" | "rope">;
 
 /** The rows of one KV head, one behind the other. */
 interface Rows {
@@ -42,16 +43,13 @@ export class ReferenceCache implements AttentionCache {
 
 export class ReferenceLayer implements AttentionLayer {
   private readonly shape: Shape;
-  private readonly frequencies: readonly number[];
+  private readonly rope: ReferenceRope;
   private heads: readonly Rows[];
   private nextPosition = 0;
 
   constructor(shape: Shape) {
     this.shape = shape;
-    this.frequencies = Array.from(
-      { length: shape.headDim / 2 },
-      (_, pair) => shape.ropeTheta ** ((-2 * pair) / shape.headDim),
-    );
+    this.rope = new ReferenceRope(shape.rope, shape.headDim);
     const none = { positions: [], keys: new Float32Array(), values: new Float32Array() };
     this.heads = Array.from({ length: shape.kvHeads }, () => none);
   }
@@ -75,6 +73,11 @@ export class ReferenceLayer implements AttentionLayer {
       keys: keys.slice(dropped * this.shape.headDim),
       values: values.slice(dropped * this.shape.headDim),
     }));
+  }
+
+  /** Passes over positions without rows. */
+  skip(tokens: number): void {
+    this.nextPosition += tokens;
   }
 
   append(keys: Float32Array, values: Float32Array, tokens: number): void {
@@ -108,13 +111,7 @@ export class ReferenceLayer implements AttentionLayer {
   private rotated(x: Float32Array): Float32Array {
     const { headDim } = this.shape;
     for (let row = 0; row * headDim < x.length; row++) {
-      this.frequencies.forEach((frequency, pair) => {
-        const angle = (this.nextPosition + row) * frequency;
-        const at = row * headDim + 2 * pair;
-        const [a, b] = [x[at], x[at + 1]];
-        x[at] = a * Math.cos(angle) - b * Math.sin(angle);
-        x[at + 1] = a * Math.sin(angle) + b * Math.cos(angle);
-      });
+      this.rope.rotate(x.subarray(row * headDim, (row + 1) * headDim), this.nextPosition + row);
     }
     return x;
   }

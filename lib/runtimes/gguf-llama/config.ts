@@ -1,12 +1,17 @@
 /**
- * The shape of a Llama-architecture model as its GGUF metadata states it, checked: what this runtime
- * cannot do (other architectures, RoPE scaling, partial rotation) is refused here, before any work.
+ * The shape of a model as its GGUF metadata states it, checked: what this runtime cannot do (other architectures,
+ * partial rotation, unknown frequency scaling) is refused here, before any work.
  */
+import { architectures } from "./architectures.js";
 import type { GgufFile } from "./gguf.js";
 import { fileError } from "./failures.js";
+import { positiveNumber } from "./metadata.js";
+import { type RopeConfig, ropeFromGguf } from "./rope-config.js";
 
 /** Everything a cache or a forward pass has to know of the model. */
 export interface LlamaConfig {
+  /** "llama", "qwen2" or "qwen3". */
+  readonly architecture: string;
   readonly layers: number;
   readonly width: number;
   readonly feedForward: number;
@@ -17,23 +22,21 @@ export interface LlamaConfig {
   /** Longest sequence the model was trained on, in tokens. */
   readonly contextLength: number;
   readonly normEpsilon: number;
-  /** RoPE on adjacent pairs (2i, 2i+1), angle = position * theta^(-2i / headDim). */
-  readonly ropeTheta: number;
+  /** What a cache has to turn queries and keys by: the `rope` option of `KVCache` as it stands. */
+  readonly rope: RopeConfig;
 }
 
 /** Reads and checks the configuration. @throws Error naming the metadata key that does not fit */
 export function configFromGguf(file: GgufFile): LlamaConfig {
   const architecture = file.metadata.get("general.architecture");
-  if (architecture !== "llama") {
-    throw fileError(`gguf-llama: expected general.architecture "llama", got "${architecture}"`);
+  if (typeof architecture !== "string" || !Object.hasOwn(architectures, architecture)) {
+    throw fileError(
+      `gguf-llama: expected general.architecture to be one of ${Object.keys(architectures).join(", ")}, ` +
+        `got "${architecture}"`,
+    );
   }
-  const read = (key: string, fallback?: number): number => {
-    const value = file.metadata.get(`llama.${key}`) ?? fallback;
-    if (typeof value !== "number" || !(value > 0)) {
-      throw fileError(`gguf-llama: expected a positive number for llama.${key}, got ${value}`);
-    }
-    return value;
-  };
+  const read = (key: string, fallback?: number) =>
+    positiveNumber(file, `${architecture}.${key}`, fallback);
   const width = read("embedding_length");
   const queryHeads = read("attention.head_count");
   const kvHeads = read("attention.head_count_kv", queryHeads);
@@ -45,15 +48,9 @@ export function configFromGguf(file: GgufFile): LlamaConfig {
       `gguf-llama: expected the query heads to be a multiple of ${kvHeads} key-value heads, got ${queryHeads}`,
     );
   }
-  if (valueDim !== headDim || rotated !== headDim) {
+  if (valueDim !== headDim || rotated !== headDim || headDim % 2 !== 0) {
     throw fileError(
-      `gguf-llama: expected keys, values and rotation of one size, got ${headDim}, ${valueDim}, ${rotated}`,
-    );
-  }
-  const scaling = file.metadata.get("llama.rope.scaling.type") ?? "none";
-  if (scaling !== "none" || file.tensors.has("rope_freqs.weight")) {
-    throw fileError(
-      `gguf-llama: expected unscaled RoPE, got scaling "${scaling}" or rope_freqs.weight`,
+      `gguf-llama: expected keys, values and rotation of one even size, got ${headDim}, ${valueDim}, ${rotated}`,
     );
   }
   const embedding = file.tensors.get("token_embd.weight");
@@ -61,6 +58,7 @@ export function configFromGguf(file: GgufFile): LlamaConfig {
     throw fileError(`gguf-llama: expected token_embd.weight with rows of ${width}`);
   }
   return {
+    architecture,
     layers: read("block_count"),
     width,
     feedForward: read("feed_forward_length"),
@@ -70,6 +68,6 @@ export function configFromGguf(file: GgufFile): LlamaConfig {
     vocabulary: embedding.shape[1],
     contextLength: read("context_length"),
     normEpsilon: read("attention.layer_norm_rms_epsilon"),
-    ropeTheta: read("rope.freq_base", 10_000),
+    rope: ropeFromGguf(file, architecture, headDim),
   };
 }

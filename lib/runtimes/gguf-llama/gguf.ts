@@ -1,15 +1,17 @@
 /**
- * Reads a GGUF file (versions 2 and 3, little-endian): metadata, the tensor directory, and float tensors.
+ * Reads a GGUF file (versions 2 and 3, little-endian): metadata, the tensor directory, and the tensors
+ * of the types in tensor-types.ts.
  *
  * Layout, after the GGUF specification in the ggml repository (docs/gguf.md):
  *   "GGUF" | u32 version | u64 tensors | u64 pairs | pairs | tensor directory | padding | tensor data
  * Every length is checked against the file's end before it is used, so a truncated or corrupt file
- * ends in an Error that names the place. Quantised tensor types are listed but not decoded.
+ * ends in an Error that names the place. Tensors of other types are listed but not decoded.
  * The whole file is held in memory: meant for small models. Why not a parser from npm:
  * docs/decisions/0002-gguf-reader.md.
  */
 import { readFile } from "node:fs/promises";
 import { fileError } from "./failures.js";
+import { tensorTypeNames, tensorTypes } from "./tensor-types.js";
 
 /** A metadata value; 64-bit integers beyond 2^53 stay bigint. */
 export type GgufValue = string | number | bigint | boolean | readonly GgufValue[];
@@ -30,20 +32,13 @@ export interface GgufFile {
   readonly version: number;
   readonly metadata: ReadonlyMap<string, GgufValue>;
   readonly tensors: ReadonlyMap<string, GgufTensorInfo>;
-  /** A tensor's elements as a fresh float32 array. @throws Error for an unknown name or a type other than f32, f16, bf16 */
+  /** A tensor's elements as a fresh float32 array. @throws Error for an unknown name or type */
   readTensor(name: string): Float32Array;
 }
 
 const kDefaultAlignment = 32;
 const kMaxDimensions = 4;
 const kMaxArrayDepth = 4; // nesting that no real file reaches; bounds the recursion on corrupt ones
-
-/** Element types this reader decodes, by their number in the file, with bytes per element. */
-const floatTypes = new Map([
-  [0, { type: "f32", bytes: 4 }],
-  [1, { type: "f16", bytes: 2 }],
-  [30, { type: "bf16", bytes: 2 }],
-]);
 
 /** Reads and parses the file at `path`. */
 export async function readGguf(path: string): Promise<GgufFile> {
@@ -90,8 +85,14 @@ export function parseGguf(bytes: Uint8Array, label = "gguf"): GgufFile {
   const dataStart = Math.ceil(cursor.offset / alignment) * alignment;
   const tensors = new Map<string, GgufTensorInfo>();
   for (const { name, shape, typeId, offset } of entries) {
-    const known = floatTypes.get(typeId);
-    const sizeBytes = shape.reduce((product, extent) => product * extent, known?.bytes ?? 0);
+    const known = tensorTypes.get(typeId);
+    const { blockElements, blockBytes } = known ?? { blockElements: 1, blockBytes: 0 };
+    if (shape[0] % blockElements !== 0) {
+      throw fileError(
+        `${label}: expected rows of a multiple of ${blockElements} elements for "${name}", got ${shape[0]}`,
+      );
+    }
+    const sizeBytes = (elementsOf(shape) / blockElements) * blockBytes;
     const byteOffset = dataStart + offset;
     if (offset % alignment !== 0) {
       throw fileError(`${label}: expected "${name}" at a multiple of ${alignment}, got ${offset}`);
@@ -103,47 +104,28 @@ export function parseGguf(bytes: Uint8Array, label = "gguf"): GgufFile {
       );
     }
     if (tensors.has(name)) throw fileError(`${label}: tensor "${name}" occurs twice`);
-    tensors.set(name, { name, shape, type: known?.type ?? `ggml type ${typeId}`, byteOffset });
+    tensors.set(name, { name, shape, type: known?.name ?? `ggml type ${typeId}`, byteOffset });
   }
+  const types = new Map(entries.map(({ name, typeId }) => [name, tensorTypes.get(typeId)]));
 
   const readTensor = (name: string): Float32Array => {
     const info = tensors.get(name);
     if (info === undefined) throw fileError(`${label}: there is no tensor "${name}"`);
-    const elements = info.shape.reduce((product, extent) => product * extent, 1);
-    return decodeFloats(bytes, info, elements, label);
+    const type = types.get(name);
+    if (type === undefined) {
+      throw fileError(
+        `${label}: expected one of ${tensorTypeNames} for "${name}", got ${info.type}`,
+      );
+    }
+    const out = new Float32Array(elementsOf(info.shape));
+    type.decode(new DataView(bytes.buffer, bytes.byteOffset + info.byteOffset), out);
+    return out;
   };
   return { version, metadata, tensors, readTensor };
 }
 
-function decodeFloats(bytes: Uint8Array, info: GgufTensorInfo, elements: number, label: string) {
-  const out = new Float32Array(elements);
-  const view = new DataView(bytes.buffer, bytes.byteOffset + info.byteOffset);
-  if (info.type === "f32") {
-    for (let i = 0; i < elements; i++) out[i] = view.getFloat32(i * 4, true);
-  } else if (info.type === "f16") {
-    halfValues ??= Float32Array.from({ length: 65_536 }, (_, bits) => halfToFloat(bits));
-    for (let i = 0; i < elements; i++) out[i] = halfValues[view.getUint16(i * 2, true)];
-  } else if (info.type === "bf16") {
-    const bits = new Uint32Array(out.buffer); // bf16 is the upper half of a float32
-    for (let i = 0; i < elements; i++) bits[i] = view.getUint16(i * 2, true) << 16;
-  } else {
-    throw fileError(`${label}: expected f32, f16 or bf16 for "${info.name}", got ${info.type}`);
-  }
-  return out;
-}
-
-/** Every f16 value by its bits; made at first use, a power per element is slow. */
-let halfValues: Float32Array | undefined;
-
-/** IEEE 754 binary16: 1 sign, 5 exponent (bias 15), 10 fraction bits. */
-export function halfToFloat(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
+const elementsOf = (shape: readonly number[]) =>
+  shape.reduce((product, extent) => product * extent, 1);
 
 /** A position in the bytes; every read checks that the bytes are there. */
 class Cursor {

@@ -1,4 +1,5 @@
-/** The example runtime: a small Llama-architecture GGUF model whose attention lives in a cache. */
+/** The example runtime: a small GGUF model (Llama, Qwen2, Qwen3) whose attention lives in a cache. */
+import type { LlamaConfig } from "./config.js";
 import { readGguf } from "./gguf.js";
 import { LlamaModel } from "./model.js";
 import { type Tokenizer, tokenizerFromGguf } from "./tokenizer.js";
@@ -13,18 +14,32 @@ export {
   readGguf,
 } from "./gguf.js";
 export { type ForwardOptions, LlamaModel } from "./model.js";
-export { Tokenizer, tokenizerFromGguf, type Vocabulary } from "./tokenizer.js";
+export type { Prune } from "./remaining-tokens.js";
+export type { RopeConfig } from "./rope-config.js";
+export { type Spelling, Tokenizer, tokenizerFromGguf } from "./tokenizer.js";
+export type { TokenKind, Vocabulary } from "./vocabulary.js";
+
+/** A model file, ready to run. */
+export interface LoadedModel {
+  readonly model: LlamaModel;
+  readonly tokenizer: Tokenizer;
+  /** What a cache needs: `layers`, `queryHeads`, `kvHeads`, `headDim` and `rope` are options of `KVCache`. */
+  readonly config: LlamaConfig;
+}
 
 /**
  * Loads model and tokenizer of a GGUF file.
  *
+ * @throws {SpindleKVError} ERR_SPINDLEKV_FILE, naming what the runtime cannot do
  * @example
- * const { model, tokenizer } = await loadGgufLlama("model.gguf");
+ * const { model, tokenizer, config } = await loadGgufLlama("model.gguf");
+ * const { layers, queryHeads, kvHeads, headDim, rope } = config;
+ * using cache = new KVCache(device, { layers, queryHeads, kvHeads, headDim, rope });
  * const logits = await model.forward(tokenizer.encode("Once"), cache, { logits: "last" });
  */
-export async function loadGgufLlama(
-  path: string,
-): Promise<{ model: LlamaModel; tokenizer: Tokenizer }> {
+export async function loadGgufLlama(path: string): Promise<LoadedModel> {
   const file = await readGguf(path);
-  return { model: new LlamaModel(file), tokenizer: tokenizerFromGguf(file) };
+  const tokenizer = tokenizerFromGguf(file);
+  const model = new LlamaModel(file);
+  return { model, tokenizer, config: model.config };
 }

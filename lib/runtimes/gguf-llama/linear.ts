@@ -1,8 +1,8 @@
 /**
- * Matrix product of activations with a constant weight: out[t][o] = sum_i x[t][i] * weight[o][i].
+ * Matrix product of activations with a constant weight: out[t][o] = bias[o] + sum_i x[t][i] * weight[o][i].
  *
- * Shapes: x [tokens, inputs], weight [outputs, inputs], out [tokens, outputs], dense float32; sums are
- * float32 in the order of i. Both sides are packed so that the inner loop (wasm-tile.ts) reads two
+ * Shapes: x [tokens, inputs], weight [outputs, inputs], bias [outputs] or none, out [tokens, outputs], dense float32;
+ * sums are float32 in the order of i, the bias comes last. Both sides are packed so that the inner loop (wasm-tile.ts) reads two
  * streams in order: weights once, when they are added, in panels of eight outputs; activations per call,
  * in panels of four tokens. All weights of a model share one WebAssembly memory, which V8 limits to
  * 4 GiB: about a billion parameters.
@@ -15,6 +15,7 @@ import {
   type TileKernels,
 } from "./wasm-tile.js";
 import { callError } from "./failures.js";
+import { addTo } from "./rows.js";
 
 const kPageBytes = 65_536;
 
@@ -28,8 +29,18 @@ export class LinearStore {
   private usedBytes = 0;
   private scratch = { start: 0, bytes: 0 };
 
-  /** Packs a weight. @param weight `[outputs, inputs]`, read once and not kept */
-  add(weight: Float32Array, outputs: number, inputs: number): Linear {
+  /**
+   * Packs a weight.
+   *
+   * @param weight `[outputs, inputs]`, read once and not kept
+   * @param bias `[outputs]`, kept
+   */
+  add(
+    weight: Float32Array,
+    outputs: number,
+    inputs: number,
+    bias: Float32Array | null = null,
+  ): Linear {
     if (weight.length !== outputs * inputs) {
       throw callError(
         `linear: expected ${outputs} x ${inputs} elements for weight, got ${weight.length}`,
@@ -38,7 +49,7 @@ export class LinearStore {
     const paddedOutputs = roundUp(outputs, kTileOutputs);
     const start = this.allocate(paddedOutputs * inputs * 4);
     packRows(weight, outputs, inputs, kTileOutputs, this.floats(start, paddedOutputs * inputs));
-    return new Linear(this, start, outputs, inputs);
+    return new Linear(this, start, outputs, inputs, bias);
   }
 
   /** @internal Used by {@link Linear}: multiplies up to kBlockTokens rows. */
@@ -81,6 +92,13 @@ export class LinearStore {
     }
   }
 
+  /** @internal Used by {@link Linear}: row `o` of the packed weight. */
+  readRow({ inputs, start }: Linear, o: number, out: Float32Array): void {
+    const first = o % kTileOutputs;
+    const panel = this.floats(start + (o - first) * inputs * 4, kTileOutputs * inputs);
+    for (let i = 0; i < inputs; i++) out[i] = panel[i * kTileOutputs + first];
+  }
+
   /** A view of the memory; made anew each time, because growing the memory detaches old ones. */
   private floats(start: number, length: number): Float32Array {
     return new Float32Array(this.memory.buffer, start, length);
@@ -108,10 +126,18 @@ export class Linear {
   /** @internal Offset of the packed weight in the store's memory, in bytes. */
   readonly start: number;
   private readonly store: LinearStore;
+  private readonly bias: Float32Array | null;
 
   /** @internal */
-  constructor(store: LinearStore, start: number, outputs: number, inputs: number) {
+  constructor(
+    store: LinearStore,
+    start: number,
+    outputs: number,
+    inputs: number,
+    bias: Float32Array | null,
+  ) {
     this.store = store;
+    this.bias = bias;
     this.start = start;
     this.outputs = outputs;
     this.inputs = inputs;
@@ -134,6 +160,13 @@ export class Linear {
       const count = Math.min(kBlockTokens, tokens - t);
       this.store.multiply(this, x.subarray(t * inputs), count, out.subarray(t * outputs));
     }
+    if (this.bias === null) return;
+    for (let t = 0; t < tokens; t++) addTo(out.subarray(t * outputs, (t + 1) * outputs), this.bias);
+  }
+
+  /** Copies row `output` of the weight, `[inputs]`, to the front of `out`. */
+  row(output: number, out: Float32Array): void {
+    this.store.readRow(this, output, out);
   }
 }
 

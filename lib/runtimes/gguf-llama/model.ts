@@ -1,87 +1,43 @@
 /**
- * Forward pass of a Llama-architecture decoder, per layer:
- *   x += Wo * attention(Wq * norm(x), Wk * norm(x), Wv * norm(x))
- *   x += Wdown * (silu(Wgate * norm(x)) * (Wup * norm(x)))
- * and logits = Wout * norm(x). Keys and values go to a cache before RoPE and attention comes from it
- * (cache-port.ts), so this file knows neither positions nor how anything is stored.
- * Source: Touvron et al. 2023 (arXiv 2302.13971), section 2.2; names of the tensors as in llama.cpp.
+ * Forward pass of a decoder: embedding, the layers (block.ts), and logits = Wout * norm(x).
+ *
+ * A prompt goes in chunks through all layers, so that the buffers stay small; or, where something is to happen
+ * between layers (`compressLayers`, `prune`), all of it through one layer after the other. Each row of a chunk is
+ * computed by itself, so both orders give the same numbers.
  */
-import type { AttentionCache, AttentionLayer } from "./cache-port.js";
+import { BlockBuffers, runBlock } from "./block.js";
+import type { AttentionCache } from "./cache-port.js";
 import { configFromGguf, type LlamaConfig } from "./config.js";
-import type { GgufFile } from "./gguf.js";
-import { type Linear, LinearStore } from "./linear.js";
 import { callError } from "./failures.js";
+import type { GgufFile } from "./gguf.js";
+import { checkKept, type Prune, runsOf } from "./remaining-tokens.js";
+import { keepRows, rmsNorm } from "./rows.js";
+import { readWeights, type Weights } from "./weights.js";
 
 /** Prompt tokens that go through a layer together: bounds the buffers; speed is flat from 64 to 2048. */
 const kChunkTokens = 256;
 
-/** What {@link LlamaModel.forward} returns. */
+/** What {@link LlamaModel.forward} returns, and what happens between layers. */
 export interface ForwardOptions {
   /** "last": `[vocabulary]` after the last token. "all": `[tokens, vocabulary]`. */
   readonly logits: "last" | "all";
-}
-
-interface Block {
-  readonly attentionNorm: Float32Array;
-  readonly query: Linear;
-  readonly key: Linear;
-  readonly value: Linear;
-  readonly output: Linear;
-  readonly feedForwardNorm: Float32Array;
-  readonly gate: Linear;
-  readonly up: Linear;
-  readonly down: Linear;
+  /**
+   * Sends all tokens through one layer before the next one, and calls `compress` of the cache's layer in between:
+   * only one layer is uncompressed at a time. Default false.
+   */
+  readonly compressLayers?: boolean;
+  /** Drops rows of the residual stream between layers; only with logits "last". Also layer by layer. */
+  readonly prune?: Prune;
 }
 
 /** Weights of one model; holds no state of a sequence, so any number of caches may share it. */
 export class LlamaModel {
   readonly config: LlamaConfig;
-  private readonly embedding: Float32Array;
-  private readonly blocks: readonly Block[];
-  private readonly outputNorm: Float32Array;
-  private readonly output: Linear;
+  private readonly weights: Weights;
 
   constructor(file: GgufFile) {
     this.config = configFromGguf(file);
-    const { layers, width, feedForward, queryHeads, kvHeads, headDim, vocabulary } = this.config;
-    const used = new Set<string>();
-    const tensor = (name: string, elements: number): Float32Array => {
-      used.add(name);
-      const data = file.readTensor(name);
-      if (data.length !== elements) {
-        throw callError(
-          `gguf-llama: expected ${elements} elements for ${name}, got ${data.length}`,
-        );
-      }
-      return data;
-    };
-    const store = new LinearStore();
-    const linear = (name: string, outputs: number, inputs: number) =>
-      store.add(tensor(name, outputs * inputs), outputs, inputs);
-
-    this.embedding = tensor("token_embd.weight", vocabulary * width);
-    this.blocks = Array.from({ length: layers }, (_, i) => ({
-      attentionNorm: tensor(`blk.${i}.attn_norm.weight`, width),
-      query: linear(`blk.${i}.attn_q.weight`, queryHeads * headDim, width),
-      key: linear(`blk.${i}.attn_k.weight`, kvHeads * headDim, width),
-      value: linear(`blk.${i}.attn_v.weight`, kvHeads * headDim, width),
-      output: linear(`blk.${i}.attn_output.weight`, width, queryHeads * headDim),
-      feedForwardNorm: tensor(`blk.${i}.ffn_norm.weight`, width),
-      gate: linear(`blk.${i}.ffn_gate.weight`, feedForward, width),
-      up: linear(`blk.${i}.ffn_up.weight`, feedForward, width),
-      down: linear(`blk.${i}.ffn_down.weight`, width, feedForward),
-    }));
-    this.outputNorm = tensor("output_norm.weight", width);
-    const outputName = file.tensors.has("output.weight") ? "output.weight" : "token_embd.weight";
-    this.output = linear(outputName, vocabulary, width);
-
-    // A tensor nobody read (a bias, an expert) would mean wrong answers without a word.
-    const unread = [...file.tensors.keys()].filter((name) => !used.has(name));
-    if (unread.length > 0) {
-      throw callError(
-        `gguf-llama: expected a plain Llama model, got the tensors ${unread.join(", ")}`,
-      );
-    }
+    this.weights = readWeights(file, this.config);
   }
 
   /**
@@ -96,7 +52,65 @@ export class LlamaModel {
     cache: AttentionCache,
     options: ForwardOptions,
   ): Promise<Float32Array> {
-    const { layers, width, vocabulary } = this.config;
+    const { width, vocabulary } = this.config;
+    this.check(tokens, cache, options);
+    const wantsAll = options.logits === "all";
+    const isLayerByLayer = options.compressLayers === true || options.prune !== undefined;
+    const piece = isLayerByLayer ? tokens.length : kChunkTokens;
+    const buffers = new BlockBuffers(this.config, Math.min(tokens.length, kChunkTokens));
+    const logits = new Float32Array(wantsAll ? tokens.length * vocabulary : vocabulary);
+    for (let start = 0; start < tokens.length; start += piece) {
+      const chunk = tokens.subarray(start, start + piece);
+      const x = await this.runLayers(chunk, cache, options, buffers);
+      if (wantsAll) {
+        this.project(x, logits.subarray(start * vocabulary));
+      } else if (start + chunk.length === tokens.length) {
+        this.project(x.subarray(x.length - width), logits);
+      }
+    }
+    await cache.maintain?.();
+    return logits;
+  }
+
+  /** Embedding and all layers: the residual stream `[rows, width]` of the tokens that were not pruned. */
+  private async runLayers(
+    tokens: Int32Array,
+    cache: AttentionCache,
+    { compressLayers = false, prune }: ForwardOptions,
+    buffers: BlockBuffers,
+  ): Promise<Float32Array> {
+    const { config } = this;
+    const { blocks, embed } = this.weights;
+    let x = new Float32Array(tokens.length * config.width);
+    for (const [row, token] of tokens.entries()) embed(token, x.subarray(row * config.width));
+    let remaining = Int32Array.from(tokens, (_, i) => i);
+    for (const [i, block] of blocks.entries()) {
+      const layer = cache.layers[i];
+      for (let start = 0; start < remaining.length; start += kChunkTokens) {
+        const end = Math.min(start + kChunkTokens, remaining.length);
+        const rows = x.subarray(start * config.width, end * config.width);
+        await runBlock(block, config, layer, rows, runsOf(remaining, start, end), buffers);
+      }
+      // The rows are chosen first: what a layer holds after compression no longer stands for them.
+      const kept = i + 1 < blocks.length ? await prune?.(i, remaining) : null;
+      if (compressLayers) await layer.compress?.();
+      if (kept === null || kept === undefined) continue;
+      checkKept(i, kept, remaining.length);
+      x = keepRows(x, config.width, kept);
+      remaining = Int32Array.from(kept, (row) => remaining[row]);
+    }
+    return x;
+  }
+
+  private project(x: Float32Array, logits: Float32Array): void {
+    const { outputNorm, output } = this.weights;
+    const normed = new Float32Array(x.length);
+    rmsNorm(x, outputNorm, this.config.normEpsilon, normed);
+    output.forward(normed, x.length / this.config.width, logits);
+  }
+
+  private check(tokens: Int32Array, cache: AttentionCache, options: ForwardOptions): void {
+    const { layers, vocabulary } = this.config;
     if (tokens.length === 0) throw callError("forward: expected at least one token, got none");
     if (cache.layers.length !== layers) {
       throw callError(`forward: expected a cache of ${layers} layers, got ${cache.layers.length}`);
@@ -106,92 +120,20 @@ export class LlamaModel {
         throw callError(`forward: expected tokens of 0 to ${vocabulary - 1}, got ${token}`);
       }
     }
-    const wantsAll = options.logits === "all";
-    const logits = new Float32Array(wantsAll ? tokens.length * vocabulary : vocabulary);
-    for (let start = 0; start < tokens.length; start += kChunkTokens) {
-      const chunk = tokens.subarray(start, start + kChunkTokens);
-      const x = await this.runBlocks(chunk, cache);
-      if (wantsAll) {
-        this.project(x, chunk.length, logits.subarray(start * vocabulary));
-      } else if (start + chunk.length === tokens.length) {
-        this.project(x.subarray((chunk.length - 1) * width), 1, logits);
-      }
+    if (options.prune !== undefined && options.logits === "all") {
+      throw callError('forward: expected logits "last" with prune, got "all"');
     }
-    return logits;
-  }
-
-  /** Embedding and all layers: the residual stream `[tokens, width]`. */
-  private async runBlocks(tokens: Int32Array, cache: AttentionCache): Promise<Float32Array> {
-    const { width, feedForward } = this.config;
-    const count = tokens.length;
-    const x = new Float32Array(count * width);
-    for (let t = 0; t < count; t++) {
-      x.set(this.embedding.subarray(tokens[t] * width, (tokens[t] + 1) * width), t * width);
+    const without = (name: "compress" | "skip") =>
+      cache.layers.findIndex((layer) => layer[name] === undefined);
+    if (options.compressLayers === true && without("compress") >= 0) {
+      throw callError(
+        `forward: expected a cache with compress for compressLayers, got none in layer ${without("compress")}`,
+      );
     }
-    const normed = new Float32Array(count * width);
-    const delta = new Float32Array(count * width);
-    const gate = new Float32Array(count * feedForward);
-    const up = new Float32Array(count * feedForward);
-    for (const [i, block] of this.blocks.entries()) {
-      rmsNorm(x, block.attentionNorm, this.config.normEpsilon, normed);
-      const attended = await this.attention(block, cache.layers[i], normed, count);
-      block.output.forward(attended, count, delta);
-      addTo(x, delta);
-
-      rmsNorm(x, block.feedForwardNorm, this.config.normEpsilon, normed);
-      block.gate.forward(normed, count, gate);
-      block.up.forward(normed, count, up);
-      for (let j = 0; j < gate.length; j++) gate[j] = (gate[j] / (1 + Math.exp(-gate[j]))) * up[j];
-      block.down.forward(gate, count, delta);
-      addTo(x, delta);
-    }
-    return x;
-  }
-
-  /** Attention through the cache: `[tokens, queryHeads * headDim]`. */
-  private async attention(block: Block, layer: AttentionLayer, x: Float32Array, tokens: number) {
-    const { queryHeads, kvHeads, headDim } = this.config;
-    const projected = (weight: Linear, heads: number) => {
-      const rows = new Float32Array(tokens * weight.outputs);
-      weight.forward(x, tokens, rows);
-      return swapHeads(rows, tokens, heads, headDim);
-    };
-    layer.append(projected(block.key, kvHeads), projected(block.value, kvHeads), tokens);
-    const out = new Float32Array(queryHeads * tokens * headDim);
-    await layer.attend(projected(block.query, queryHeads), out, tokens);
-    return swapHeads(out, queryHeads, tokens, headDim);
-  }
-
-  private project(x: Float32Array, tokens: number, logits: Float32Array): void {
-    const normed = new Float32Array(tokens * this.config.width);
-    rmsNorm(x.subarray(0, normed.length), this.outputNorm, this.config.normEpsilon, normed);
-    this.output.forward(normed, tokens, logits);
-  }
-}
-
-/** out = x / sqrt(mean(x^2) + epsilon) * weight, row by row. */
-function rmsNorm(x: Float32Array, weight: Float32Array, epsilon: number, out: Float32Array): void {
-  const width = weight.length;
-  for (let row = 0; row < x.length; row += width) {
-    let sum = 0;
-    for (let i = 0; i < width; i++) sum += x[row + i] * x[row + i];
-    const scale = 1 / Math.sqrt(sum / width + epsilon);
-    for (let i = 0; i < width; i++) out[row + i] = x[row + i] * scale * weight[i];
-  }
-}
-
-function addTo(x: Float32Array, delta: Float32Array): void {
-  for (let i = 0; i < x.length; i++) x[i] += delta[i];
-}
-
-/** [outer, inner, headDim] to [inner, outer, headDim]. */
-function swapHeads(x: Float32Array, outer: number, inner: number, headDim: number): Float32Array {
-  const out = new Float32Array(x.length);
-  for (let o = 0; o < outer; o++) {
-    for (let i = 0; i < inner; i++) {
-      const from = (o * inner + i) * headDim;
-      out.set(x.subarray(from, from + headDim), (i * outer + o) * headDim);
+    if (options.prune !== undefined && without("skip") >= 0) {
+      throw callError(
+        `forward: expected a cache with skip for prune, got none in layer ${without("skip")}`,
+      );
     }
   }
-  return out;
 }

@@ -1,179 +1,145 @@
 /**
- * Byte-level byte-pair encoding as GGUF files of the "gpt2" tokenizer model describe it, with the
- * "qwen2" pre-tokenizer.
+ * Text to token ids and back. What a GGUF file says of special tokens is the same for all kinds of tokenizers and is
+ * done here; how text is spelt in tokens differs (byte-pairs.ts, sentence-pieces.ts).
  *
- * Text is cut by a regular expression; the UTF-8 bytes of each piece are written in a printable
- * alphabet of 256 characters; then the adjacent pair with the lowest merge rank is joined until no
- * pair of the piece is in the merge list. Special tokens inside the text are read as plain text.
- * Sources: Sennrich et al. 2016 (arXiv 1508.07909, merges); Radford et al. 2019 (GPT-2: byte alphabet).
- * Differs from llama.cpp: `\s` is JavaScript's, which counts U+FEFF as a space and U+0085 not.
+ * Control tokens inside a text are read as plain text; user-defined ones are themselves, the longest first.
  */
-import type { GgufFile, GgufValue } from "./gguf.js";
+import { bytePairs } from "./byte-pairs.js";
 import { callError, fileError } from "./failures.js";
+import type { GgufFile } from "./gguf.js";
+import { preTokenizers } from "./pre-tokenizers.js";
+import { sentencePieces } from "./sentence-pieces.js";
+import {
+  tokenizerStrings,
+  tokenizerValue,
+  type Vocabulary,
+  vocabularyFromGguf,
+} from "./vocabulary.js";
 
-/** The cutting rule of the "qwen2" pre-tokenizer; Node 20 has no (?i:), so cases are written out. */
-const qwen2Pieces =
-  /'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+/gu;
-
-const kControlToken = 3; // tokenizer.ggml.token_type of <s>, </s> and the like
-const kUnusedToken = 5;
-const kCachedPieces = 20_000; // pieces whose tokens are remembered; then the memory starts afresh
-
-/** What is needed to make a {@link Tokenizer}. */
-export interface Vocabulary {
-  /** Token texts in the byte alphabet; the index is the token id. */
-  readonly tokens: readonly string[];
-  /** Pairs "left right", best first. */
-  readonly merges: readonly string[];
-  /** Ids that stand for no text: control and unused tokens. */
-  readonly silent: ReadonlySet<number>;
-  /** Token put in front of every text, or null for none. */
-  readonly bos: number | null;
+/** How a kind of tokenizer writes text without special tokens. */
+export interface Spelling {
+  /** @param isStart whether nothing, or a special token, stands before the text */
+  encode(text: string, isStart: boolean): readonly number[];
+  /** The UTF-8 bytes of a normal or byte token. */
+  bytesOf(id: number): Uint8Array;
+  /** Whether encoding puts a space in front of a text. */
+  readonly addsSpace: boolean;
 }
+
+const nothing = new Uint8Array(0);
 
 /** Text to token ids and back. */
 export class Tokenizer {
+  /** Token put in front of every text, or null for none. */
   readonly bos: number | null;
+  /** Token put behind every text, or null for none. */
+  readonly eos: number | null;
   readonly size: number;
-  private readonly ids = new Map<string, number>();
-  private readonly ranks = new Map<string, number>();
-  private readonly texts: readonly Uint8Array[];
-  private readonly pieces = new Map<string, readonly number[]>();
+  private readonly vocabulary: Vocabulary;
+  private readonly spelling: Spelling;
+  private readonly userDefined: readonly number[];
 
-  constructor(vocabulary: Vocabulary) {
-    const { tokens, merges, silent, bos } = vocabulary;
+  constructor(vocabulary: Vocabulary, spelling: Spelling) {
+    const { tokens, kinds, bos, eos } = vocabulary;
     this.bos = bos;
+    this.eos = eos;
     this.size = tokens.length;
-    tokens.forEach((token, id) => {
-      if (!silent.has(id)) this.ids.set(token, id);
-    });
-    for (const character of byteToCharacter) {
-      if (!this.ids.has(character)) {
-        throw fileError(
-          `tokenizer: expected a token for each of the 256 bytes, got none for "${character}"`,
-        );
-      }
-    }
-    merges.forEach((merge, rank) => {
-      if (!this.ids.has(merge.replace(" ", ""))) {
-        throw fileError(`tokenizer: expected a token for the merge "${merge}", got none`);
-      }
-      this.ranks.set(merge, rank);
-    });
-    this.texts = tokens.map((token, id) =>
-      silent.has(id) ? new Uint8Array(0) : Uint8Array.from(token, byteOf),
-    );
+    this.vocabulary = vocabulary;
+    this.spelling = spelling;
+    this.userDefined = [...tokens.keys()]
+      .filter((id) => kinds[id] === "userDefined" && tokens[id] !== "")
+      .sort((a, b) => Buffer.byteLength(tokens[b]) - Buffer.byteLength(tokens[a]));
   }
 
-  /** Token ids of `text`, the beginning-of-sequence token in front if the model wants one. */
+  /** Token ids of `text`, between the tokens the model wants in front and behind. */
   encode(text: string): Int32Array {
-    const ids = this.bos === null ? [] : [this.bos];
-    for (const [piece] of text.matchAll(qwen2Pieces)) ids.push(...this.encodePiece(piece));
+    const ids: number[] = this.bos === null ? [] : [this.bos];
+    let isStart = true;
+    for (const part of this.partsOf(text)) {
+      if (typeof part === "number") ids.push(part);
+      else for (const id of this.spelling.encode(part, isStart)) ids.push(id);
+      isStart = typeof part === "number";
+    }
+    if (this.eos !== null) ids.push(this.eos);
     return Int32Array.from(ids);
   }
 
-  /** The text of `ids`; control tokens give nothing, incomplete UTF-8 gives U+FFFD. */
+  /**
+   * The text of `ids`; control tokens give nothing, incomplete UTF-8 gives U+FFFD. The space that encoding puts in
+   * front of a text goes again where `ids` begin with `bos`, as whole texts do.
+   */
   decode(ids: ArrayLike<number>): string {
     const parts = Array.from(ids, (id) => this.bytesOf(id));
-    return new TextDecoder().decode(Buffer.concat(parts));
+    const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(Buffer.concat(parts));
+    const isWhole = this.spelling.addsSpace && this.bos !== null && ids[0] === this.bos;
+    return isWhole && text.startsWith(" ") ? text.slice(1) : text;
   }
 
   /** The UTF-8 bytes a token stands for; none for a control token. */
   bytesOf(id: number): Uint8Array {
-    const bytes = this.texts[id];
-    if (bytes === undefined) {
-      throw callError(`tokenizer: expected a token id of 0 to ${this.size - 1}, got ${id}`);
+    switch (this.vocabulary.kinds[id]) {
+      case "normal":
+      case "byte":
+        return this.spelling.bytesOf(id);
+      case "userDefined":
+        return new TextEncoder().encode(this.vocabulary.tokens[id]);
+      case undefined:
+        throw callError(`tokenizer: expected a token id of 0 to ${this.size - 1}, got ${id}`);
+      default:
+        return nothing;
     }
-    return bytes;
   }
 
-  private encodePiece(piece: string): readonly number[] {
-    const known = this.pieces.get(piece);
-    if (known !== undefined) return known;
-    const symbols = Array.from(new TextEncoder().encode(piece), (byte) => byteToCharacter[byte]);
-    for (let at = this.bestPair(symbols); at >= 0; at = this.bestPair(symbols)) {
-      symbols.splice(at, 2, symbols[at] + symbols[at + 1]);
+  /** The text cut at its user-defined tokens. */
+  private partsOf(text: string): readonly (string | number)[] {
+    let parts: (string | number)[] = [text];
+    for (const id of this.userDefined) {
+      parts = parts.flatMap((part) =>
+        typeof part === "number"
+          ? part
+          : part
+              .split(this.vocabulary.tokens[id])
+              .flatMap((rest, i) => (i === 0 ? rest : [id, rest])),
+      );
     }
-    const ids = symbols.map((symbol) => this.ids.get(symbol) as number); // checked by the constructor
-    if (this.pieces.size >= kCachedPieces) this.pieces.clear();
-    this.pieces.set(piece, ids);
-    return ids;
-  }
-
-  /** Where the adjacent pair of lowest rank starts (the leftmost of equals), or -1. */
-  private bestPair(symbols: readonly string[]): number {
-    let best = -1;
-    let bestRank = Infinity;
-    for (let i = 0; i + 1 < symbols.length; i++) {
-      const rank = this.ranks.get(`${symbols[i]} ${symbols[i + 1]}`) ?? Infinity;
-      if (rank < bestRank) {
-        best = i;
-        bestRank = rank;
-      }
-    }
-    return best;
+    return parts.filter((part) => part !== "");
   }
 }
 
 /** The tokenizer a GGUF file describes. @throws Error when it is of another kind */
 export function tokenizerFromGguf(file: GgufFile): Tokenizer {
-  const get = (key: string) => file.metadata.get(`tokenizer.ggml.${key}`);
-  const model = get("model");
-  const pre = get("pre");
-  if (model !== "gpt2" || pre !== "qwen2") {
-    throw fileError(
-      `tokenizer: expected model "gpt2" with pre-tokenizer "qwen2", got "${model}" with "${pre}"`,
-    );
-  }
-  const tokens = strings(get("tokens"), "tokens");
-  const types = get("token_type");
-  const silent = new Set<number>();
-  if (Array.isArray(types)) {
-    types.forEach((type, id) => {
-      if (type === kControlToken || type === kUnusedToken) silent.add(id);
-    });
-  }
-  const bos = get("bos_token_id");
-  const wantsBos = get("add_bos_token") === true;
-  if (wantsBos && (typeof bos !== "number" || bos >= tokens.length)) {
-    throw fileError(`tokenizer: expected bos_token_id below ${tokens.length}, got ${bos}`);
-  }
-  return new Tokenizer({
-    tokens,
-    merges: strings(get("merges"), "merges"),
-    silent,
-    bos: wantsBos ? (bos as number) : null,
-  });
+  const model = tokenizerValue(file, "model");
+  if (model === "gpt2") return bytePairTokenizer(file);
+  if (model === "llama") return sentencePieceTokenizer(file);
+  throw fileError(`tokenizer: expected tokenizer.ggml.model "gpt2" or "llama", got "${model}"`);
 }
 
-function strings(value: GgufValue | undefined, key: string): string[] {
-  if (!Array.isArray(value) || value.some((item) => typeof item !== "string")) {
-    throw fileError(`tokenizer: expected an array of strings for tokenizer.ggml.${key}`);
-  }
-  return value as string[];
-}
-
-/**
- * GPT-2's printable alphabet: visible Latin-1 characters stand for their own byte; the other 68 bytes
- * take the code points from 256 on, in byte order.
- */
-const byteToCharacter: readonly string[] = (() => {
-  let next = 256;
-  return Array.from({ length: 256 }, (_, byte) => {
-    const isVisible =
-      (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-    return String.fromCodePoint(isVisible ? byte : next++);
-  });
-})();
-
-const characterToByte = new Map(byteToCharacter.map((character, byte) => [character, byte]));
-
-function byteOf(character: string): number {
-  const byte = characterToByte.get(character);
-  if (byte === undefined) {
+function bytePairTokenizer(file: GgufFile): Tokenizer {
+  const name = tokenizerValue(file, "pre");
+  if (typeof name !== "string" || !Object.hasOwn(preTokenizers, name)) {
     throw fileError(
-      `tokenizer: expected tokens in the byte alphabet, got the character "${character}"`,
+      `tokenizer: expected tokenizer.ggml.pre to be one of ${Object.keys(preTokenizers).join(", ")}, got "${name}"`,
     );
   }
-  return byte;
+  if (tokenizerValue(file, "add_space_prefix") === true) {
+    throw fileError("tokenizer: expected no add_space_prefix with byte pairs, got one");
+  }
+  const pre = preTokenizers[name];
+  const vocabulary = vocabularyFromGguf(file, { addsBos: pre.addsBos });
+  return new Tokenizer(vocabulary, bytePairs(vocabulary, tokenizerStrings(file, "merges"), pre));
+}
+
+function sentencePieceTokenizer(file: GgufFile): Tokenizer {
+  if (tokenizerValue(file, "remove_extra_whitespaces") === true) {
+    throw fileError("tokenizer: expected remove_extra_whitespaces to be false, got true");
+  }
+  const vocabulary = vocabularyFromGguf(file, { addsBos: true, bos: 1, eos: 2 });
+  const scores = tokenizerValue(file, "scores");
+  if (!Array.isArray(scores) || scores.length !== vocabulary.tokens.length) {
+    throw fileError(
+      `tokenizer: expected ${vocabulary.tokens.length} numbers for tokenizer.ggml.scores`,
+    );
+  }
+  const addsSpace = tokenizerValue(file, "add_space_prefix") !== false;
+  return new Tokenizer(vocabulary, sentencePieces(vocabulary, scores as number[], addsSpace));
 }
