@@ -11,7 +11,7 @@ export interface AttentionCache {
   readonly layers: readonly AttentionLayer[];
 
   /** Called once at the end of each forward pass: the moment for what a method does after a prompt or a step. */
-  maintain?(): Promise<unknown> | void;
+  maintain?(): Promise<unknown>;
 }
 
 /** One layer of a sequence's cache. All arrays are dense, row-major float32. */
