@@ -1,279 +1,16 @@
 // Appending and attending, for one layer, all layers of a cache, or layers of many caches. Caches
-// and tensors come as the numbers of their handles (binding/handle.h), so that a call of one layer
-// costs little more than entering native code.
-#include <algorithm>
+// and tensors come as the numbers of their handles, so that a call of one layer costs little more
+// than entering native code.
 #include <cmath>
 #include <utility>
 
 #include "binding/callback.h"
+#include "binding/step_reader.h"
 #include "binding/store.h"
-#include "core/check/checker.h"
 #include "core/step.h"
 
 namespace spindlekv {
 namespace {
-
-// What rows are called in messages, and which part of what is given they are.
-struct Place {
-  const char* name;
-  int32_t item = -1;   // of a list; -1: there is none
-  int32_t plane = -1;  // of [planes, heads, tokens, D]; -1: [heads, tokens, D]
-  int32_t planes = 0;
-
-  std::string text() const {
-    return item < 0 ? name : "items[" + std::to_string(item) + "]." + name;
-  }
-};
-
-struct RowsShape {
-  int32_t heads;
-  int32_t tokens;
-  int32_t head_dim;
-
-  std::string text(const Place& place) const {
-    const std::string planes = place.plane < 0 ? "" : std::to_string(place.planes) + ", ";
-    return "[" + planes + std::to_string(heads) + ", " + std::to_string(tokens) + ", " +
-           std::to_string(head_dim) + "]";
-  }
-};
-
-// One call's arguments. keeps_alive: what it reads is kept for a job.
-class StepReader {
- public:
-  StepReader(napi_env env, const Environment* environment, const char* op, bool keeps_alive)
-      : args(env, op), handles_(environment->handles), keeps_alive_(keeps_alive) {}
-
-  StoreState* store(double number, int32_t item);
-  StoreState* store(napi_value value) { return store(number_of(value, -1), -1); }
-  double number_of(napi_value value, double fallback) const {
-    double number = fallback;
-    static_cast<void>(napi_get_value_double(args.env(), value, &number));
-    return number;
-  }
-  int32_t count(double number, const Place& place);
-  int32_t count(napi_value value, const char* name) {
-    return count(number_of(value, -1), Place{name});
-  }
-  int32_t layer(double number, const StoreState& state, int32_t item);
-  float scale(double number);
-  // Rows by the number of a tensor, or by what else was given.
-  RowView rows(double number, napi_value given, const StoreState& state, const Place& place,
-               const RowsShape& shape);
-  RowView rows(napi_value given, const StoreState& state, const Place& place,
-               const RowsShape& shape) {
-    return rows(number_of(given, kNoHandle), given, state, place, shape);
-  }
-  void scores(double number, int32_t mode, const StoreState& state, const Place& place,
-              AttendRequest* request);
-  void require_same_dtype(const AttendRequest& request, const Place& place) {
-    if (args.ok() && request.out.dtype != request.q.dtype) {
-      args.fail(place.text(), "the dtype of q", dtype_name(request.out.dtype));
-    }
-  }
-  // Of all caches; there is none before the first.
-  DeviceState* device() const { return device_; }
-  // The caches, each once; kept only for a job.
-  const std::vector<std::shared_ptr<StoreState>>& stores() const { return stores_; }
-  // Pages of the caches may have come or gone.
-  void report_pools() const {
-    if (pool_ != nullptr) pool_->report();
-    for (PoolState* pool : other_pools_) pool->report();
-  }
-
-  Arguments args;
-
- private:
-  RowView tensor_rows(TensorState* tensor, const StoreState& state, const Place& place,
-                      const RowsShape& shape);
-  RowView array_rows(napi_value array, const StoreState& state, const Place& place,
-                     const RowsShape& shape);
-  bool is_usable(TensorState* tensor, const StoreState& state, const Place& place);
-
-  const HandleTable& handles_;
-  bool keeps_alive_;
-  DeviceState* device_ = nullptr;
-  std::vector<std::shared_ptr<StoreState>> stores_;
-  PoolState* pool_ = nullptr;  // of the first cache: mostly the only one
-  std::vector<PoolState*> other_pools_;
-};
-
-StoreState* StepReader::store(double number, int32_t item) {
-  if (!args.ok()) return nullptr;
-  auto* state = static_cast<StoreState*>(handles_.find(number, HandleTraits<StoreState>::kKind));
-  const Place place{item < 0 ? "cache" : "layer", item};
-  if (state == nullptr) {
-    args.fail(place.text(), "a KVCache", "something else");
-    return nullptr;
-  }
-  if (state->store == nullptr) {
-    args.fail(error_status(SKV_DISPOSED, args.op(),
-                           "expected a live cache for %s, got a disposed one",
-                           place.text().c_str()));
-    return nullptr;
-  }
-  DeviceState* const device = state->pool->device.get();
-  if (device_ == nullptr) {
-    device_ = device;
-    if (!device->is_usable()) args.fail(device->check_usable(args.op()));
-  } else if (device_ != device) {
-    args.fail(error_status(SKV_WRONG_DEVICE, args.op(),
-                           "expected a cache on the device of the first one for %s, got one on %s",
-                           place.text().c_str(), device->kind().c_str()));
-  }
-  require_idle(&args, *state);
-  if (!args.ok()) return nullptr;
-  if (pool_ == nullptr) pool_ = state->pool.get();
-  if (pool_ != state->pool.get()) other_pools_.push_back(state->pool.get());
-  if (keeps_alive_ && std::none_of(stores_.begin(), stores_.end(),
-                                   [&](const auto& other) { return other.get() == state; })) {
-    stores_.push_back(state->shared_from_this());
-  }
-  return state;
-}
-
-int32_t StepReader::count(double number, const Place& place) {
-  if (number >= 0 && number <= INT32_MAX && std::floor(number) == number) {
-    return static_cast<int32_t>(number);
-  }
-  args.fail(place.text(), "an integer of 0 or more", number_text(number));
-  return 0;
-}
-
-int32_t StepReader::layer(double number, const StoreState& state, int32_t item) {
-  const int32_t layers = state.store->config().layers;
-  if (number >= 0 && number < layers && std::floor(number) == number) {
-    return static_cast<int32_t>(number);
-  }
-  args.fail(Place{"layer", item}.text(), "an integer in [0, " + std::to_string(layers) + ")",
-            number_text(number));
-  return 0;
-}
-
-float StepReader::scale(double number) {
-  if (!std::isfinite(number)) args.fail("scale", "a finite number", number_text(number));
-  return static_cast<float>(number);
-}
-
-RowView StepReader::rows(double number, napi_value given, const StoreState& state,
-                         const Place& place, const RowsShape& shape) {
-  if (!args.ok()) return {};
-  if (void* tensor = handles_.find(number, HandleTraits<TensorState>::kKind)) {
-    return tensor_rows(static_cast<TensorState*>(tensor), state, place, shape);
-  }
-  bool is_array = false;
-  if (napi_is_typedarray(args.env(), given, &is_array) == napi_ok && is_array) {
-    return array_rows(given, state, place, shape);
-  }
-  args.fail(place.text(), "a Tensor or Float32Array of " + shape.text(place), args.describe(given));
-  return {};
-}
-
-RowView StepReader::array_rows(napi_value array, const StoreState& state, const Place& place,
-                               const RowsShape& shape) {
-  napi_typedarray_type type = napi_int8_array;
-  size_t length = 0;
-  void* data = nullptr;
-  napi_get_typedarray_info(args.env(), array, &type, &length, &data, nullptr, nullptr);
-  const int64_t plane = static_cast<int64_t>(shape.heads) * shape.tokens * shape.head_dim;
-  const int64_t wanted = place.plane < 0 ? plane : plane * place.planes;
-  if (type != napi_float32_array || static_cast<int64_t>(length) != wanted) {
-    args.fail(place.text(), "a Float32Array of " + shape.text(place),
-              type == napi_float32_array ? "one of length " + std::to_string(length)
-                                         : "another typed array");
-    return {};
-  }
-  const DeviceState& device = *state.pool->device;
-  if (!device.uses_host_memory() || keeps_alive_) {
-    args.fail(place.text(), "a Tensor on " + device.kind(), "a Float32Array");
-    return {};
-  }
-  RowView rows;
-  rows.data = static_cast<float*>(data) + std::max(place.plane, 0) * plane;
-  rows.dtype = SKV_F32;
-  rows.stride_token = shape.head_dim;
-  rows.stride_head = static_cast<int64_t>(shape.tokens) * shape.head_dim;
-  return rows;
-}
-
-bool StepReader::is_usable(TensorState* tensor, const StoreState& state, const Place& place) {
-  if (tensor->storage == nullptr) {
-    args.fail(error_status(SKV_DISPOSED, args.op(),
-                           "expected a live Tensor for %s, got a disposed one",
-                           place.text().c_str()));
-    return false;
-  }
-  if (tensor->device != state.pool->device) {
-    args.fail(error_status(SKV_WRONG_DEVICE, args.op(),
-                           "expected a Tensor on the cache's device for %s, got one on %s",
-                           place.text().c_str(), tensor->device->kind().c_str()));
-    return false;
-  }
-  if (keeps_alive_) args.keepalive().push_back(tensor->storage);
-  return true;
-}
-
-RowView StepReader::tensor_rows(TensorState* tensor, const StoreState& state, const Place& place,
-                                const RowsShape& shape) {
-  if (!is_usable(tensor, state, place)) return {};
-  if ((dtype_bit(tensor->dtype) & kFloatDtypes) == 0) {
-    args.fail(place.text(), "dtype f32, f16 or bf16", dtype_name(tensor->dtype));
-    return {};
-  }
-  const size_t first = place.plane < 0 ? 0 : 1;
-  const std::vector<int64_t>& sizes = tensor->shape;
-  const bool fits = sizes.size() == first + 3 && (first == 0 || sizes[0] == place.planes) &&
-                    sizes[first] == shape.heads && sizes[first + 1] == shape.tokens &&
-                    sizes[first + 2] == shape.head_dim &&
-                    (tensor->strides[first + 2] == 1 || tensor->elements() == 0);
-  if (!fits) {
-    args.fail(place.text(), "shape " + shape.text(place) + " with dense rows", sizes_text(sizes));
-    return {};
-  }
-  RowView rows;
-  rows.dtype = tensor->dtype;
-  rows.stride_head = tensor->strides[first];
-  rows.stride_token = tensor->strides[first + 1];
-  rows.data = tensor->data();
-  if (place.plane > 0 && rows.data != nullptr) {
-    rows.data = static_cast<std::byte*>(rows.data) +
-                static_cast<size_t>(place.plane * tensor->strides[0]) * dtype_bytes(rows.dtype);
-  }
-  return rows;
-}
-
-// Sums [rows, slots], or [planes, rows, slots]; whether the slots suffice is seen after the append.
-void StepReader::scores(double number, int32_t mode, const StoreState& state, const Place& place,
-                        AttendRequest* request) {
-  if (!args.ok() || mode == SKV_SCORE_NONE) return;
-  auto* tensor = static_cast<TensorState*>(handles_.find(number, HandleTraits<TensorState>::kKind));
-  if (tensor == nullptr) {
-    args.fail(place.text(), "a Tensor of this package", "something else");
-    return;
-  }
-  if (!is_usable(tensor, state, place)) return;
-  const StoreConfig& config = state.store->config();
-  const int64_t rows =
-      static_cast<int64_t>(config.kv_heads) * (mode == SKV_SCORE_QUERY_HEAD ? config.group : 1);
-  const size_t first = place.plane < 0 ? 0 : 1;
-  const std::vector<int64_t>& sizes = tensor->shape;
-  const bool fits = tensor->dtype == SKV_F32 && sizes.size() == first + 2 &&
-                    (first == 0 || sizes[0] == place.planes) && sizes[first] == rows &&
-                    (tensor->strides[first + 1] == 1 || sizes[first + 1] <= 1);
-  if (!fits) {
-    const std::string planes = first == 0 ? "" : std::to_string(place.planes) + ", ";
-    args.fail(place.text(),
-              "f32 [" + planes + std::to_string(rows) + ", at least the slots] with dense rows",
-              std::string(dtype_name(tensor->dtype)) + " " + sizes_text(sizes));
-    return;
-  }
-  request->score_mode = mode;
-  request->score_slots = sizes[first + 1];
-  request->score_stride = tensor->strides[first];
-  request->score_sum = static_cast<float*>(tensor->data());
-  if (place.plane > 0 && request->score_sum != nullptr) {
-    request->score_sum += place.plane * tensor->strides[0];
-  }
-}
 
 // Throws a failed Status of the device, else gives undefined.
 napi_value finish(napi_env env, DeviceState* device, const Status& status) {
@@ -292,55 +29,111 @@ StepScratch& scratch_of(Environment* environment) {
   return environment->scratch<StepScratch>(Environment::kStepScratch);
 }
 
-Status run_one(const QuickCall& call, DeviceState* device, const char* op, const StepItem& item) {
-  SKV_RETURN_IF_ERROR(device->check_runs_now(op));
-  StepScratch& scratch = scratch_of(call.environment);
-  scratch.items.assign(1, item);
-  return scratch.step.run(device->runner(), op, false, scratch.items);
+// Where an item's parts come from, in words.
+struct ItemPlace {
+  int32_t index = -1;  // in a list
+  int32_t plane = -1;  // of rows that are [planes, ...]: the item's layer
+  int32_t planes = 0;
+
+  Place of(const char* name) const { return Place{name, index, plane, planes}; }
+};
+
+struct GivenAttend {
+  GivenRows q;
+  GivenRows out;
+  double scale;
+  double sum;
+  int32_t mode;
+};
+
+// The cache and layer that every item begins with; nullptr when the cache is not one.
+StoreState* open_item(StepReader* reader, double store, double layer, int32_t index,
+                      StepItem* item) {
+  StoreState* const state = reader->store(store, index);
+  if (state == nullptr) return nullptr;
+  item->store = state->store.get();
+  item->layer = reader->layer(layer, *state, index);
+  return state;
 }
+
+void read_append(StepReader* reader, const StoreState& state, const ItemPlace& where,
+                 const GivenRows& k, const GivenRows& v, StepItem* item) {
+  const StoreConfig& config = state.store->config();
+  const RowsShape shape{config.kv_heads, item->tokens, config.head_dim};
+  item->appends = true;
+  item->k = reader->rows(k, state, where.of("k"), shape);
+  item->v = reader->rows(v, state, where.of("v"), shape);
+}
+
+void read_attend(StepReader* reader, const StoreState& state, const ItemPlace& where,
+                 const GivenAttend& given, StepItem* item) {
+  const StoreConfig& config = state.store->config();
+  const RowsShape shape{config.kv_heads * config.group, item->tokens, config.head_dim};
+  item->attends = true;
+  AttendRequest& request = item->request;
+  request.queries = item->tokens;
+  request.q = reader->rows(given.q, state, where.of("q"), shape);
+  request.out = reader->rows(given.out, state, where.of("out"), shape);
+  reader->require_same_dtype(request, where.of("out"));
+  request.scale = reader->scale(given.scale);
+  reader->scores(given.sum, given.mode, state, where.of("sum"), &request);
+}
+
+// A call of one layer, begun by reading the cache, the layer and the number of tokens, which it
+// calls `tokens_name`.
+struct LayerCall {
+  LayerCall(const QuickCall& given, const char* op, const char* tokens_name)
+      : call(given), reader(given.env, given.environment, op, false) {
+    state = open_item(&reader, number(0, kNoHandle), number(1, -1), -1, &item);
+    if (state != nullptr) item.tokens = reader.count(number(4, -1), Place{tokens_name});
+  }
+  double number(size_t argument, double fallback) const {
+    return reader.number_of(call.arguments[argument], fallback);
+  }
+  GivenRows rows(size_t argument) const {
+    return GivenRows{number(argument, kNoHandle), call.arguments[argument]};
+  }
+  Status run_item() {
+    const char* const op = reader.args.op();
+    SKV_RETURN_IF_ERROR(reader.device()->check_runs_now(op));
+    StepScratch& scratch = scratch_of(call.environment);
+    scratch.items.assign(1, item);
+    return scratch.step.run(reader.device()->runner(), op, false, scratch.items);
+  }
+  // Throws what is wrong, else gives undefined.
+  napi_value run() {
+    if (!reader.args.ok()) return reader.args.raise();
+    const Status status = run_item();
+    if (item.appends) state->pool->report();
+    return finish(call.env, reader.device(), status);
+  }
+
+  const QuickCall& call;
+  StepReader reader;
+  StepItem item;
+  StoreState* state;  // nullptr when the cache is not one
+};
 
 // (store, layer, k, v, tokens)
 napi_value append(const QuickCall& call) {
-  StepReader reader(call.env, call.environment, "append", false);
-  StoreState* const state = reader.store(call.arguments[0]);
-  if (state == nullptr) return reader.args.raise();
-  const StoreConfig& config = state->store->config();
-  StepItem item;
-  item.store = state->store.get();
-  item.layer = reader.layer(reader.number_of(call.arguments[1], -1), *state, -1);
-  item.appends = true;
-  item.tokens = reader.count(call.arguments[4], "tokens");
-  const RowsShape shape{config.kv_heads, item.tokens, config.head_dim};
-  item.k = reader.rows(call.arguments[2], *state, Place{"k"}, shape);
-  item.v = reader.rows(call.arguments[3], *state, Place{"v"}, shape);
-  if (!reader.args.ok()) return reader.args.raise();
-  const Status status = run_one(call, reader.device(), "append", item);
-  state->pool->report();
-  return finish(call.env, reader.device(), status);
+  LayerCall layer(call, "append", "tokens");
+  if (layer.state != nullptr) {
+    read_append(&layer.reader, *layer.state, ItemPlace{}, layer.rows(2), layer.rows(3),
+                &layer.item);
+  }
+  return layer.run();
 }
 
 // (store, layer, q, out, queries, scale, sum, mode)
 napi_value attend(const QuickCall& call) {
-  StepReader reader(call.env, call.environment, "attend", false);
-  StoreState* const state = reader.store(call.arguments[0]);
-  if (state == nullptr) return reader.args.raise();
-  const StoreConfig& config = state->store->config();
-  StepItem item;
-  item.store = state->store.get();
-  item.layer = reader.layer(reader.number_of(call.arguments[1], -1), *state, -1);
-  item.attends = true;
-  AttendRequest& request = item.request;
-  request.queries = reader.count(call.arguments[4], "queries");
-  const RowsShape shape{config.kv_heads * config.group, request.queries, config.head_dim};
-  request.q = reader.rows(call.arguments[2], *state, Place{"q"}, shape);
-  request.out = reader.rows(call.arguments[3], *state, Place{"out"}, shape);
-  reader.require_same_dtype(request, Place{"out"});
-  request.scale = reader.scale(reader.number_of(call.arguments[5], NAN));
-  reader.scores(reader.number_of(call.arguments[6], kNoHandle),
-                static_cast<int32_t>(reader.number_of(call.arguments[7], SKV_SCORE_NONE)), *state,
-                Place{"sum"}, &request);
-  if (!reader.args.ok()) return reader.args.raise();
-  return finish(call.env, reader.device(), run_one(call, reader.device(), "attend", item));
+  LayerCall layer(call, "attend", "queries");
+  if (layer.state != nullptr) {
+    const GivenAttend given{layer.rows(2), layer.rows(3), layer.number(5, NAN),
+                            layer.number(6, kNoHandle),
+                            static_cast<int32_t>(layer.number(7, SKV_SCORE_NONE))};
+    read_attend(&layer.reader, *layer.state, ItemPlace{}, given, &layer.item);
+  }
+  return layer.run();
 }
 
 // The numbers of an item of storeStep. Rows are the number of a Tensor, -2 - i for element i of the
@@ -359,44 +152,27 @@ enum ItemField {
   kItemFields
 };
 
-struct ItemPlace {
-  int32_t index = -1;  // in a list
-  int32_t planes = 0;  // > 0: rows are [planes, ...], and the item takes those of its layer
-};
-
-void read_item(StepReader* reader, const double* fields, napi_value arrays, const ItemPlace& where,
-               StepItem* item) {
-  const int32_t index = where.index;
-  StoreState* const state = reader->store(fields[kStore], index);
+// planes > 0: rows are [planes, ...], and the item takes those of its layer.
+void read_item(StepReader* reader, const double* fields, napi_value arrays, int32_t index,
+               int32_t planes, StepItem* item) {
+  StoreState* const state = open_item(reader, fields[kStore], fields[kLayer], index, item);
   if (state == nullptr) return;
-  const StoreConfig& config = state->store->config();
-  item->store = state->store.get();
-  item->layer = reader->layer(fields[kLayer], *state, index);
-  item->tokens = reader->count(fields[kTokens], Place{"tokens", index});
-  const int32_t plane = where.planes > 0 ? item->layer : -1;
-  const auto rows = [&](ItemField field, const char* name, int32_t heads) {
-    napi_value given = nullptr;
-    if (fields[field] < kNoHandle && reader->args.ok()) {
-      const auto at = static_cast<uint32_t>(-2 - fields[field]);
-      napi_get_element(reader->args.env(), arrays, at, &given);
+  const ItemPlace where{index, planes > 0 ? item->layer : -1, planes};
+  item->tokens = reader->count(fields[kTokens], where.of("tokens"));
+  const auto rows = [&](ItemField field) {
+    GivenRows given{fields[field], nullptr};
+    if (given.number < kNoHandle && reader->args.ok()) {
+      const auto at = static_cast<uint32_t>(-2 - given.number);
+      napi_get_element(reader->args.env(), arrays, at, &given.value);
     }
-    return reader->rows(fields[field], given, *state, Place{name, index, plane, where.planes},
-                        RowsShape{heads, item->tokens, config.head_dim});
+    return given;
   };
-  item->appends = fields[kKeys] != kNoHandle || fields[kValues] != kNoHandle;
-  if (item->appends) {
-    item->k = rows(kKeys, "k", config.kv_heads);
-    item->v = rows(kValues, "v", config.kv_heads);
+  if (fields[kKeys] != kNoHandle || fields[kValues] != kNoHandle) {
+    read_append(reader, *state, where, rows(kKeys), rows(kValues), item);
   }
-  item->attends = true;
-  AttendRequest& request = item->request;
-  request.queries = item->tokens;
-  request.q = rows(kQueries, "q", config.kv_heads * config.group);
-  request.out = rows(kOut, "out", config.kv_heads * config.group);
-  reader->require_same_dtype(request, Place{"out", index});
-  request.scale = reader->scale(fields[kScale]);
-  reader->scores(fields[kSum], static_cast<int32_t>(fields[kMode]), *state,
-                 Place{"sum", index, plane, where.planes}, &request);
+  const GivenAttend given{rows(kQueries), rows(kOut), fields[kScale], fields[kSum],
+                          static_cast<int32_t>(fields[kMode])};
+  read_attend(reader, *state, where, given, item);
 }
 
 constexpr const char* kStepOp = "step";
@@ -432,8 +208,8 @@ void StepCall::read(const QuickCall& call, StepReader* reader, std::vector<StepI
   items->clear();
   if (has_list) {
     for (size_t i = 0; i < count && reader->args.ok(); ++i) {
-      read_item(reader, fields + i * kItemFields, call.arguments[2],
-                ItemPlace{static_cast<int32_t>(i)}, &items->emplace_back());
+      read_item(reader, fields + i * kItemFields, call.arguments[2], static_cast<int32_t>(i), 0,
+                &items->emplace_back());
     }
     return;
   }
@@ -441,7 +217,7 @@ void StepCall::read(const QuickCall& call, StepReader* reader, std::vector<StepI
   const int32_t layers = state == nullptr ? 0 : state->store->config().layers;
   for (int32_t layer = 0; layer < layers && reader->args.ok(); ++layer) {
     fields[kLayer] = layer;
-    read_item(reader, fields, call.arguments[2], ItemPlace{-1, layers}, &items->emplace_back());
+    read_item(reader, fields, call.arguments[2], -1, layers, &items->emplace_back());
   }
 }
 

@@ -144,6 +144,7 @@ set(SKV_BINDING_SOURCES
   binding/ops/window_scores.cc
   binding/pool.cc
   binding/rope_options.cc
+  binding/step_reader.cc
   binding/store.cc
   binding/store_stats.cc
   binding/store_step.cc
