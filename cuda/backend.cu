@@ -1,16 +1,13 @@
-// The CUDA backend's function table (and, built for the host, the SIMT test backend's).
-//
-// Between the table and the ops stands one wrapper, the same for all: it makes the device current,
-// checks that it is not lost, checks the parameters (core/check.h) and the workspace, and turns
-// what the standard library may throw into a Status. Loading the library touches no driver.
+// The CUDA backend's function table (and, built for the host, the SIMT test backend's). Every
+// function makes its device current and checks that it is not lost. Loading the library touches no
+// driver.
 #include "core/backend.h"
 
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <new>
 
-#include "core/check.h"
+#include "core/op_entry.h"
 #include "cuda/common/device.h"
 #include "cuda/common/entries.h"
 #include "cuda/common/graph.h"
@@ -29,24 +26,8 @@ constexpr const char* kBackendName = "cuda";
 constexpr int kNeededDriver = CUDART_VERSION >= 13000 ? 580 : 525;
 constexpr int kLeastComputeCapability = 80;
 
-Status missing(const char* op, const char* what) {
-  return error_status(SKV_ARGUMENT, op, "expected a pointer for %s, got null", what);
-}
-
-// Runs a body; nothing thrown leaves the library.
-template <class Body>
-Status contain(const char* op, const Body& body) noexcept {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return error_status(SKV_OUT_OF_MEMORY, op, "expected room for the op's bookkeeping, got none");
-  } catch (...) {
-    return error_status(SKV_INTERNAL, op, "expected no exception, got one");
-  }
-}
-
-Status make_current(const char* op, SkvDevice* device) {
-  if (device == nullptr) return missing(op, "device");
+Status enter_device(const char* op, SkvDevice* device) {
+  if (device == nullptr) return missing_pointer(op, "device");
   const cudaError_t error = cudaSetDevice(device->ordinal);
   if (error != cudaSuccess) return status_from_cuda(op, error, "making the device current");
   return check_device_alive(op);
@@ -77,7 +58,7 @@ Status no_device(cudaError_t error) {
 }
 
 Status device_count(int32_t* count) {
-  if (count == nullptr) return missing("device_count", "count");
+  if (count == nullptr) return missing_pointer("device_count", "count");
   int found = 0;
   const cudaError_t error = cudaGetDeviceCount(&found);
   *count = error == cudaSuccess ? found : 0;
@@ -114,7 +95,7 @@ Status read_properties(SkvDevice& device) {
 }
 
 Status open_device(int32_t ordinal, int32_t, SkvDevice** device) {
-  if (device == nullptr) return missing("open_device", "device");
+  if (device == nullptr) return missing_pointer("open_device", "device");
   *device = nullptr;
   int32_t count = 0;
   SKV_RETURN_IF_ERROR(device_count(&count));
@@ -125,7 +106,7 @@ Status open_device(int32_t ordinal, int32_t, SkvDevice** device) {
   return contain("open_device", [&]() -> Status {
     SkvDevice opened;
     opened.ordinal = ordinal;
-    SKV_RETURN_IF_ERROR(make_current("open_device", &opened));
+    SKV_RETURN_IF_ERROR(enter_device("open_device", &opened));
     SKV_RETURN_IF_ERROR(read_properties(opened));
     *device = new SkvDevice(opened);
     return ok_status();
@@ -135,8 +116,8 @@ Status open_device(int32_t ordinal, int32_t, SkvDevice** device) {
 void close_device(SkvDevice* device) { delete device; }
 
 Status describe_device(SkvDevice* device, SkvDeviceInfo* info) {
-  SKV_RETURN_IF_ERROR(make_current("describe", device));
-  if (info == nullptr) return missing("describe", "info");
+  SKV_RETURN_IF_ERROR(enter_device("describe", device));
+  if (info == nullptr) return missing_pointer("describe", "info");
   std::memset(info, 0, sizeof(*info));
   cudaDeviceProp properties;
   const cudaError_t read = cudaGetDeviceProperties(&properties, device->ordinal);
@@ -159,8 +140,8 @@ Status describe_device(SkvDevice* device, SkvDeviceInfo* info) {
 // --- memory and streams ------------------------------------------------------------------------
 
 Status allocate(SkvDevice* device, size_t bytes, void** memory) {
-  SKV_RETURN_IF_ERROR(make_current("allocate", device));
-  if (memory == nullptr) return missing("allocate", "memory");
+  SKV_RETURN_IF_ERROR(enter_device("allocate", device));
+  if (memory == nullptr) return missing_pointer("allocate", "memory");
   *memory = nullptr;
   if (bytes == 0) return ok_status();
   const cudaError_t error = cudaMalloc(memory, bytes);
@@ -185,10 +166,10 @@ void release(SkvDevice* device, void* memory) {
 
 Status copy(SkvDevice* device, void* dst, const void* src, size_t bytes, int32_t kind,
             void* stream) {
-  SKV_RETURN_IF_ERROR(make_current("copy", device));
+  SKV_RETURN_IF_ERROR(enter_device("copy", device));
   if (bytes == 0) return ok_status();
-  if (dst == nullptr) return missing("copy", "dst");
-  if (src == nullptr) return missing("copy", "src");
+  if (dst == nullptr) return missing_pointer("copy", "dst");
+  if (src == nullptr) return missing_pointer("copy", "src");
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
   switch (kind) {
     case SKV_COPY_TO_DEVICE:
@@ -204,15 +185,15 @@ Status copy(SkvDevice* device, void* dst, const void* src, size_t bytes, int32_t
 }
 
 Status fill(SkvDevice* device, void* dst, int32_t byte_value, size_t bytes, void* stream) {
-  SKV_RETURN_IF_ERROR(make_current("fill", device));
+  SKV_RETURN_IF_ERROR(enter_device("fill", device));
   if (bytes == 0) return ok_status();
-  if (dst == nullptr) return missing("fill", "dst");
+  if (dst == nullptr) return missing_pointer("fill", "dst");
   return fill_device("fill", static_cast<cudaStream_t>(stream), dst, byte_value, bytes);
 }
 
 Status create_stream(SkvDevice* device, void** stream) {
-  SKV_RETURN_IF_ERROR(make_current("create_stream", device));
-  if (stream == nullptr) return missing("create_stream", "stream");
+  SKV_RETURN_IF_ERROR(enter_device("create_stream", device));
+  if (stream == nullptr) return missing_pointer("create_stream", "stream");
   *stream = nullptr;
   cudaStream_t created = nullptr;
   SKV_RETURN_IF_ERROR(status_from_cuda("create_stream",
@@ -230,28 +211,28 @@ void destroy_stream(SkvDevice* device, void* stream) {
 }
 
 Status synchronize(SkvDevice* device, void* stream) {
-  SKV_RETURN_IF_ERROR(make_current("synchronize", device));
+  SKV_RETURN_IF_ERROR(enter_device("synchronize", device));
   return status_from_cuda("synchronize", cudaStreamSynchronize(static_cast<cudaStream_t>(stream)));
 }
 
 // --- graphs ------------------------------------------------------------------------------------
 
 Status capture_begin(SkvDevice* device, void* stream) {
-  SKV_RETURN_IF_ERROR(make_current("capture_begin", device));
-  if (stream == nullptr) return missing("capture_begin", "stream");
+  SKV_RETURN_IF_ERROR(enter_device("capture_begin", device));
+  if (stream == nullptr) return missing_pointer("capture_begin", "stream");
   return contain("capture_begin", [&] { return begin_capture(static_cast<cudaStream_t>(stream)); });
 }
 
 Status capture_end(SkvDevice* device, void* stream, void** graph) {
-  const Status current = make_current("capture_end", device);
+  const Status current = enter_device("capture_end", device);
   // The capture ends in any case.
   const Status ended = end_capture(static_cast<cudaStream_t>(stream), graph);
   return current.code == SKV_OK ? ended : current;
 }
 
 Status graph_launch(SkvDevice* device, void* graph, void* stream) {
-  SKV_RETURN_IF_ERROR(make_current("graph_launch", device));
-  if (graph == nullptr) return missing("graph_launch", "graph");
+  SKV_RETURN_IF_ERROR(enter_device("graph_launch", device));
+  if (graph == nullptr) return missing_pointer("graph_launch", "graph");
   return launch_graph(graph, static_cast<cudaStream_t>(stream));
 }
 
@@ -263,61 +244,13 @@ void graph_release(SkvDevice* device, void* graph) {
 
 // --- ops ---------------------------------------------------------------------------------------
 
-Status check_workspace(const char* op, const SkvExec& exec, size_t needed) {
-  if (needed == 0) return ok_status();
-  if (exec.workspace == nullptr || exec.workspace_bytes < needed) {
-    return error_status(SKV_ARGUMENT, op, "expected at least %zu bytes for workspace, got %zu",
-                        needed, exec.workspace == nullptr ? size_t{0} : exec.workspace_bytes);
-  }
-  if (reinterpret_cast<uintptr_t>(exec.workspace) % kAllocationAlignment != 0) {
-    return error_status(SKV_ARGUMENT, op, "expected %zu-byte alignment for workspace, got %p",
-                        kAllocationAlignment, exec.workspace);
-  }
-  return ok_status();
-}
-
-#define SKV_CUDA_WRAPPER(name, Stem)                                                           \
-  Status run_##name(SkvDevice* device, const SkvExec* exec, const Skv##Stem##Params* params) { \
-    SKV_RETURN_IF_ERROR(make_current(#name, device));                                          \
-    if (exec == nullptr) return missing(#name, "exec");                                        \
-    if (params == nullptr) return missing(#name, "params");                                    \
-    return contain(#name, [&]() -> Status {                                                    \
-      SKV_RETURN_IF_ERROR(check_##name(*params));                                              \
-      SKV_RETURN_IF_ERROR(check_workspace(#name, *exec, name##_workspace(*device, *params)));  \
-      return name(*device, *exec, *params);                                                    \
-    });                                                                                        \
-  }                                                                                            \
-  Status size_##name(SkvDevice* device, const void* params, size_t* bytes) {                   \
-    return contain(#name, [&]() -> Status {                                                    \
-      const auto& typed = *static_cast<const Skv##Stem##Params*>(params);                      \
-      SKV_RETURN_IF_ERROR(check_##name(typed));                                                \
-      *bytes = name##_workspace(*device, typed);                                               \
-      return ok_status();                                                                      \
-    });                                                                                        \
-  }
-SKV_OPS(SKV_CUDA_WRAPPER)
-#undef SKV_CUDA_WRAPPER
+SKV_OPS(SKV_DEFINE_OP)
 
 Status workspace_bytes(SkvDevice* device, int32_t op, const void* params, size_t* bytes) {
-  if (device == nullptr) return missing("workspace_bytes", "device");
-  if (params == nullptr) return missing("workspace_bytes", "params");
-  if (bytes == nullptr) return missing("workspace_bytes", "bytes");
-  using Size = Status (*)(SkvDevice*, const void*, size_t*);
 #define SKV_CUDA_SIZE(name, Stem) size_##name,
-  static constexpr Size kSizes[] = {SKV_OPS(SKV_CUDA_SIZE)};
+  static constexpr SizeFunction kSizes[] = {SKV_OPS(SKV_CUDA_SIZE)};
 #undef SKV_CUDA_SIZE
-  if (op < 0 || op >= SKV_OP_COUNT) {
-    return error_status(SKV_ARGUMENT, "workspace_bytes", "expected 0..%d for op, got %d",
-                        SKV_OP_COUNT - 1, op);
-  }
-  return kSizes[op](device, params, bytes);
-}
-
-// Every op runs for all of the contract's dtypes and head dims.
-int32_t supports(SkvDevice*, int32_t op, int32_t dtype, int32_t head_dim) {
-  if (op < 0 || op >= SKV_OP_COUNT) return 0;
-  if (dtype != SKV_F32 && dtype != SKV_F16 && dtype != SKV_BF16) return 0;
-  return head_dim == 0 || (head_dim >= 8 && head_dim <= 512 && head_dim % 8 == 0);
+  return workspace_bytes_by(kSizes, device, op, params, bytes);
 }
 
 constexpr SkvBackend make_backend() {
@@ -336,7 +269,7 @@ constexpr SkvBackend make_backend() {
   backend.create_stream = create_stream;
   backend.destroy_stream = destroy_stream;
   backend.synchronize = synchronize;
-  backend.supports = supports;
+  backend.supports = supports_all;
   backend.workspace_bytes = workspace_bytes;
   backend.capture_begin = capture_begin;
   backend.capture_end = capture_end;
