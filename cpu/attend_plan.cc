@@ -94,14 +94,15 @@ const SkvRun* runs_of(const AttendLine& line) {
 }  // namespace
 
 QueryBlocks cut_queries(const SkvAttendParams& params) {
+  const bool keeps_logits = params.score_mode != SKV_SCORE_NONE;
+  const bool fits_stream = params.queries * int64_t{params.group} <= kStreamRows;
+  QueryBlocks cut{params.queries, 1, 1};
+  if (fits_stream && !keeps_logits) return cut;  // most steps; asked several times a call
+
   int slots = 0;
   for (int h = 0; h < params.kv_heads; ++h) slots = std::max(slots, params.heads[h].slots);
   const int tiles = std::max(1, tiles_of(slots));
-  const bool keeps_logits = params.score_mode != SKV_SCORE_NONE;
-
-  QueryBlocks cut;
-  const bool fits_stream = params.queries * int64_t{params.group} <= kStreamRows;
-  cut.queries = fits_stream ? params.queries : std::max(1, kBlockRows / params.group);
+  if (!fits_stream) cut.queries = std::max(1, kBlockRows / params.group);
   const int64_t logits_per_query = int64_t{params.kv_heads} * params.group * tiles * kTileSlots;
   if (keeps_logits) {
     const int64_t most = kWorkspaceTarget / static_cast<int64_t>(sizeof(float)) / logits_per_query;
@@ -109,6 +110,7 @@ QueryBlocks cut_queries(const SkvAttendParams& params) {
   }
   cut.queries = std::min(cut.queries, params.queries);
   cut.blocks = divide_up(params.queries, cut.queries);
+  if (cut.blocks == 1) return cut;
 
   const int rows = cut.queries * params.group;
   const int pieces = divide_up(slots, rows > kStreamRows ? kBlockSlots : kStreamSlots);
