@@ -13,8 +13,9 @@ namespace spindlekv::cpu {
 
 // The softmax of one row: p = exp(logit - pivot) / sum.
 struct RowSoftmax {
-  float pivot;  // the maximum; 0 if the row sees nothing
-  float sum;    // 1 if the row sees nothing
+  float pivot;       // the maximum; 0 if the row sees nothing
+  float sum;         // 1 if the row sees nothing
+  float reciprocal;  // of the sum, rounded once
   float log_sum;
   float lse;  // -inf if the row sees nothing
 };

@@ -182,6 +182,33 @@ void logits_of(const WindowTask& first) {
 // Rows of logits asked for ahead of their use: 4 KB, a little more than memory's latency.
 constexpr int kRowsAhead = 16;
 
+// Below this a remainder of a division by a sum, at least 1 and at most the slots there are, may
+// have no exact place among the subnormal numbers.
+constexpr float kLeastExact = 0x1p-90f;
+
+// p / sum, rounded once: the quotient by the rounded reciprocal is off by an ulp at most, its
+// remainder is exact, and adding that once more rounds right (Markstein, IBM Journal of Research
+// and Development 34, 1990). A division occupies its unit for as long as five times the
+// instructions. Where there is no fused multiply-add in hardware the vectors divide.
+inline void divide_by_sum(const RowSoftmax& row, Vec* p) {
+  bool is_exact = kWidth > 4;
+  if (kWidth > 4) {
+    Mask exact = less(splat(kLeastExact), p[0]);
+    for (int v = 1; v < kColumnVecs; ++v) exact = both(exact, less(splat(kLeastExact), p[v]));
+    is_exact = all(exact);
+  }
+  const Vec sum = splat(row.sum);
+  if (!is_exact) {
+    for (int v = 0; v < kColumnVecs; ++v) p[v] = div(p[v], sum);
+    return;
+  }
+  const Vec reciprocal = splat(row.reciprocal);
+  for (int v = 0; v < kColumnVecs; ++v) {
+    const Vec quotient = mul(p[v], reciprocal);
+    p[v] = fma(neg_fma(quotient, sum, p[v]), reciprocal, quotient);
+  }
+}
+
 // Adds the rows of the task to kColumnVecs vectors of columns from `slot` on; rows are the outer
 // loop, so that the logits are read in the order they lie in. kAll: squares, maxima and entropy
 // too.
@@ -197,19 +224,24 @@ Vec add_rows(const ColumnTask& task, int slot, float* sums, float* squares, floa
   for (int r = 0; r < task.rows; ++r) {
     const RowSoftmax& row = task.softmax[r];
     const float* const logits = task.logits + int64_t{r} * kTileSlots + slot;
+    Vec shifted[kColumnVecs], p[kColumnVecs];
 #pragma GCC unroll 4
     for (int v = 0; v < kColumnVecs; ++v) {
       __builtin_prefetch(logits + kRowsAhead * kTileSlots + v * kWidth);
-      const Vec shifted = sub(load(logits + v * kWidth), splat(row.pivot));
-      const Vec p = div(exp_canonical(shifted), splat(row.sum));
-      sum[v] = add(sum[v], p);
+      shifted[v] = sub(load(logits + v * kWidth), splat(row.pivot));
+      p[v] = exp_canonical(shifted[v]);
+    }
+    divide_by_sum(row, p);
+#pragma GCC unroll 4
+    for (int v = 0; v < kColumnVecs; ++v) {
+      sum[v] = add(sum[v], p[v]);
       if (!kAll) continue;
-      sum_sq[v] = fma(p, p, sum_sq[v]);
-      most[v] = max(most[v], p);
+      sum_sq[v] = fma(p[v], p[v], sum_sq[v]);
+      most[v] = max(most[v], p[v]);
       if (task.entropy == nullptr) continue;
       // ln p = shifted - ln L; where p is 0 the term is 0.
-      const Vec term = mul(p, sub(splat(row.log_sum), shifted));
-      minus_p_ln_p = add(minus_p_ln_p, select(less(zero(), p), term, zero()));
+      const Vec term = mul(p[v], sub(splat(row.log_sum), shifted[v]));
+      minus_p_ln_p = add(minus_p_ln_p, select(less(zero(), p[v]), term, zero()));
     }
   }
   for (int v = 0; v < kColumnVecs; ++v) {
@@ -261,6 +293,7 @@ void window_merge(const MergeRows& task) {
       RowSoftmax& out = task.softmax[first + i];
       out.pivot = pivots[i];
       out.sum = sees_nothing ? 1.0f : sums[i];
+      out.reciprocal = 1.0f / out.sum;
       out.log_sum = __builtin_logf(out.sum);
       out.lse = sees_nothing ? kNegativeInfinity : maxima[i] + out.log_sum;
     }
