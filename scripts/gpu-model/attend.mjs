@@ -3,6 +3,8 @@ import { findRun, neverTurned } from "./keys.mjs";
 
 const kSource = "cuda/attend/attend.cu";
 const kMma = "cuda/attend/attend_mma.cuh";
+const kMmaTile = "cuda/attend/mma_tile.cuh";
+const kMmaSums = "cuda/attend/mma_sums.cuh";
 const kTurn = "cuda/attend/turn.cuh";
 const kMerge = "cuda/attend/merge.cuh";
 const kBlock = "cuda/attend/block.cuh";
@@ -48,12 +50,12 @@ const attendMma = (turns) => ({
       trips: ({ members = 0 }) => members,
     },
     {
-      file: kMma,
+      file: kMmaTile,
       within: "load_query_parts",
       text: "for (int row",
       trips: () => kRows / kWarps,
     },
-    { file: kMma, within: "rows_seen", text: "for (int row", trips: ({ rows }) => rows },
+    { file: kMmaTile, within: "rows_seen", text: "for (int row", trips: ({ rows }) => rows },
     { file: kMma, within: "attend_tiles", text: "for (int tile", trips: tilesOfWarp },
     {
       file: kMma,
@@ -84,13 +86,13 @@ const attendMma = (turns) => ({
             trips: () => (32 * 64) / 128,
           },
           {
-            file: kMma,
+            file: kMmaSums,
             within: "multiply_turned_keys",
             text: "for (int step = 0",
             trips: ({ dims }) => dims / 32,
           },
           {
-            file: kMma,
+            file: kMmaSums,
             within: "multiply_turned_keys",
             text: "for (int step = 2 * halves",
             trips: () => 0,
@@ -104,11 +106,11 @@ const attendMma = (turns) => ({
     { file: kMerge, within: "merged_four" },
     { file: kMerge, within: "merge_row" },
     // Every row sees all slots of the tile: no value is looked at for NaN.
-    { file: kMma, within: "holds_nonfinite" },
-    { file: kMma, within: "add_values" },
+    { file: kMmaSums, within: "holds_nonfinite" },
+    { file: kMmaSums, within: "add_values" },
     // Maxima seldom rise once a few tiles are done.
     {
-      file: kMma,
+      file: kMmaSums,
       within: "weigh_tile",
       from: "sums.acc[n][i] *= rescale[i / 2]",
       times: () => 0.25,
