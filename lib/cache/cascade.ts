@@ -5,16 +5,24 @@ import type { KeptIndices } from "./attention-sums.js";
 import { commitPlan, type PlannedLayer } from "./commit-plan.js";
 import { prepareJob } from "./compression-job.js";
 import type { KVCache } from "./kv-cache.js";
-import type { BudgetPart, LayerPlan, LayerScores, Statistic } from "./method.js";
+import type { LayerScores } from "./method.js";
 import { storeAddon } from "./native-store.js";
-import { plannerOf, rankedTotal, sumOneOverRanks } from "./plan.js";
+import {
+  evidenceOf,
+  type LayerEvidence,
+  plannerOf,
+  rankedTotal,
+  sumOneOverRanks,
+} from "./plan.js";
 import { scoreLayer } from "./score-layer.js";
 import { cascadeTotal, targetBytes } from "./size.js";
 
-/** Scores of the slots that a layer still holds. */
+/** What is kept of a layer on the host: a few bytes a slot and head. */
 interface ScoredLayer {
+  /** Of the whole layer, for the budget. */
+  readonly evidence: LayerEvidence;
+  /** Scores of the slots that the layer still holds. */
   readonly rows: readonly Float32Array[];
-  readonly statistics: Readonly<Partial<Record<Statistic, number>>>;
 }
 
 /** How far a cache's cascade has come. */
@@ -68,7 +76,11 @@ export async function compressLayer(cache: KVCache, layer: number): Promise<void
       "tokens" in target
         ? rankedTotal(job, target.tokens)
         : await cascadeTotal(job, scored, targetBytes(target, nativeBytes) as number, nativeBytes);
-    const plan = await planFor(job, budget, scored, total);
+    const ownEvidence = evidenceOf(job, newest);
+    await ownEvidence.whole(); // the scores go with this stage; the copy stays
+    const evidence = [...cascade.layers.map((each) => each.evidence), ownEvidence];
+    const planner = await plannerOf(job, budget, evidence, newest.lengths.length);
+    const plan = await planner(total);
     const planned: PlannedLayer[] = scored.map((scores, index) => ({
       layer: index,
       scores,
@@ -77,7 +89,8 @@ export async function compressLayer(cache: KVCache, layer: number): Promise<void
     const kept = await commitPlan(job, planned, null);
     cascade.layers.length = 0;
     for (const [index, scores] of scored.entries()) {
-      cascade.layers.push(await keptOf(scores, kept[index] as KeptIndices));
+      const rows = await keptRows(scores, kept[index] as KeptIndices);
+      cascade.layers.push({ evidence: evidence[index] as LayerEvidence, rows });
     }
     if (seen === layers) {
       storeAddon().storeReleaseQueries(cache);
@@ -88,18 +101,8 @@ export async function compressLayer(cache: KVCache, layer: number): Promise<void
   }
 }
 
-async function planFor(
-  job: Parameters<typeof plannerOf>[0],
-  budget: BudgetPart,
-  scored: readonly LayerScores[],
-  total: number,
-): Promise<LayerPlan[]> {
-  const planner = await plannerOf(job, budget, scored);
-  return await planner(total);
-}
-
 /** Rows of a layer on the device again. */
-function tensorOf(cache: KVCache, { rows, statistics }: ScoredLayer): LayerScores {
+function tensorOf(cache: KVCache, { rows }: ScoredLayer): LayerScores {
   const lengths = rows.map((row) => row.length);
   const longest = Math.max(...lengths, 1);
   const values = new Float32Array(rows.length * longest);
@@ -107,20 +110,19 @@ function tensorOf(cache: KVCache, { rows, statistics }: ScoredLayer): LayerScore
     values.set(row, index * longest);
   });
   const scores = Tensor.from(cache.device, "f32", [rows.length, longest], values);
-  return { scores, lengths, group: 1, statistics };
+  return { scores, lengths, group: 1 };
 }
 
-async function keptOf(
-  { scores, statistics = {} }: LayerScores,
+async function keptRows(
+  { scores }: LayerScores,
   { indices, stride, counts }: KeptIndices,
-): Promise<ScoredLayer> {
+): Promise<Float32Array[]> {
   const values = (await scores.read()) as Float32Array;
   const width = scores.shape[1] as number;
-  const rows = counts.map((count, row) =>
+  return counts.map((count, row) =>
     Float32Array.from({ length: count }, (_, i) => {
       const slot = indices[row * stride + i] as number;
       return values[row * width + slot] as number;
     }),
   );
-  return { rows, statistics };
 }

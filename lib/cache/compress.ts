@@ -4,7 +4,7 @@ import { type CompressionJob, prepareJob, throwIfAborted } from "./compression-j
 import type { KVCache } from "./kv-cache.js";
 import { isMaintained, isWindowed, type LayerPlan, type LayerScores } from "./method.js";
 import { storeAddon } from "./native-store.js";
-import { plannerOf, sumOneOverRanks } from "./plan.js";
+import { evidenceOf, plannerOf, sumOneOverRanks } from "./plan.js";
 import { scoreLayer } from "./score-layer.js";
 import { type Size, sizeOf, targetBytes } from "./size.js";
 
@@ -137,11 +137,13 @@ export async function compressCache(
       throwIfAborted(signal);
       options.onProgress?.((0.2 * (layer + 1)) / layers);
     }
-    const planner = await plannerOf(job, budget, scores);
+    const evidence = scores.map((layer) => evidenceOf(job, layer));
+    const planner = await plannerOf(job, budget, evidence, scores[0]?.lengths.length ?? 0);
     const nativeBytes = await sumOneOverRanks(job, before.nativeBytes);
     const size = await sizeOf(job, budget, scores, planner, nativeBytes);
     options.onProgress?.(0.6);
     const plan = await planner(size.total);
+    await checkTotal(job, plan, size.total);
     await commitPlan(job, layerPlans(scores, plan), size.thetas, (done) =>
       options.onProgress?.(0.6 + 0.39 * done),
     );
@@ -155,6 +157,26 @@ export async function compressCache(
   } finally {
     for (const layer of scores) layer.scores.dispose();
   }
+}
+
+/** In tokens, a budget that must give more than the target has says so. */
+async function checkTotal(
+  job: CompressionJob,
+  plan: readonly LayerPlan[],
+  total: number,
+): Promise<void> {
+  const { target, budget } = job.method;
+  if (target === null || !("tokens" in target)) return;
+  const own = meanPlan(plan).reduce((sum, slots) => sum + slots, 0);
+  const given = (await sumOneOverRanks(job, own)) / (job.cache.options.ranks?.size ?? 1);
+  if (given <= total + 1e-6) return;
+  const least = Math.ceil(given / job.layers) + job.sinks + job.recent;
+  throw argumentError(
+    "compress",
+    `at least the ${least} slots a head that budget ${budget?.id} keeps`,
+    "target.tokens",
+    target.tokens,
+  );
 }
 
 /** A maintained method holds from now on what it holds now; a target in tokens that was not reached yet stays open. */

@@ -164,8 +164,12 @@ export interface BudgetEvidence extends BudgetShape {
   readonly seen: number;
   /** Score rows of a layer, over all ranks; a row is a KV head, or a query head where each ranks for itself. */
   readonly rows: number;
+  /** Protected first slots of a head. */
+  readonly sinks: number;
   /** Scores of the ranked slots of a seen layer, slots ascending, one array for each row of this rank. */
   readonly scores: (layer: number) => Promise<readonly Float32Array[]>;
+  /** The same of all slots; those of protected recent slots are 0 where the scorer pools. */
+  readonly wholeScores: (layer: number) => Promise<readonly Float32Array[]>;
   /** A statistic of a seen layer, summed over heads and ranks. */
   readonly statistic: (layer: number, name: Statistic) => number;
   /** Mean cosine of a layer's input and the same after its attention, as the runtime observed them. */
@@ -179,7 +183,8 @@ export interface BudgetEvidence extends BudgetShape {
 
 /**
  * Ranked slots of each seen layer for a total (summed over all layers, per row). Sums of rows are exact: over all
- * layers and rows they come to min(total, what there is) * rows; in a cascade, to what the layers so far are given.
+ * layers and rows they come to min(total, what there is) * rows; in a cascade, to what the layers so far are given. A
+ * total below what a budget must give is answered by the least that it can.
  */
 export type BudgetPlanner = (total: number) => Promise<LayerPlan[]>;
 

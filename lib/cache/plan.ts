@@ -2,7 +2,6 @@
 import { argumentError, spindleError } from "../errors.js";
 import type { CompressionJob } from "./compression-job.js";
 import type {
-  BudgetEvidence,
   BudgetPart,
   BudgetPlanner,
   BudgetShape,
@@ -22,11 +21,41 @@ export async function sumOneOverRanks(job: CompressionJob, value: number): Promi
   return (await sumOverRanks(job, Float64Array.of(value)))[0] as number;
 }
 
-/** The planner of a budget for the layers of the job. */
+/** What a budget reads of one layer: as it was when all its slots were there. */
+export interface LayerEvidence {
+  /** Scores of the ranked slots, one array a row. */
+  readonly ranked: () => Promise<readonly Float32Array[]>;
+  /** Of all slots; where the layer is whole. */
+  readonly whole: () => Promise<readonly Float32Array[]>;
+  readonly statistics: LayerScores["statistics"];
+}
+
+/** Evidence of a layer that is still whole. */
+export function evidenceOf(job: CompressionJob, scores: LayerScores): LayerEvidence {
+  let copy: Promise<readonly Float32Array[]> | undefined;
+  const whole = () => {
+    copy ??= rowsOf(scores);
+    return copy;
+  };
+  const ranked = (row: Float32Array) =>
+    row.subarray(job.sinks, Math.max(job.sinks, row.length - job.recent));
+  return {
+    ranked: async () => (await whole()).map(ranked),
+    whole,
+    statistics: scores.statistics,
+  };
+}
+
+/**
+ * The planner of a budget for the layers of the job.
+ *
+ * @param rows of this rank, a layer
+ */
 export async function plannerOf(
   job: CompressionJob,
   budget: BudgetPart,
-  scores: readonly LayerScores[],
+  layers: readonly LayerEvidence[],
+  rows: number,
 ): Promise<BudgetPlanner> {
   const shape: BudgetShape = {
     layers: job.cache.options.layers,
@@ -34,32 +63,21 @@ export async function plannerOf(
     guarded: job.sinks + job.recent,
   };
   if (budget.kind === "shape") return async (total) => budget.plan(total, shape);
-  return await budget.prepare(await evidenceOf(job, budget, scores, shape));
-}
-
-async function evidenceOf(
-  job: CompressionJob,
-  budget: EvidenceBudget,
-  scores: readonly LayerScores[],
-  shape: BudgetShape,
-): Promise<BudgetEvidence> {
-  const { cache } = job;
-  const { ranks } = cache.options;
-  const statistics = await statisticsOf(job, budget, scores);
-  const copies: (Promise<Float32Array[]> | undefined)[] = [];
-  return {
+  const { ranks } = job.cache.options;
+  const size = ranks?.size ?? 1;
+  const statistics = await statisticsOf(job, budget, layers);
+  return await budget.prepare({
     ...shape,
-    seen: scores.length,
-    rows: (scores[0]?.lengths.length ?? 0) * (ranks?.size ?? 1),
+    seen: layers.length,
+    rows: rows * size,
     rank: ranks?.rank ?? 0,
-    ranks: ranks?.size ?? 1,
-    scores: (layer) => {
-      copies[layer] ??= rankedScores(job, scores[layer] as LayerScores);
-      return copies[layer] as Promise<Float32Array[]>;
-    },
+    ranks: size,
+    sinks: job.sinks,
+    scores: (layer) => (layers[layer] as LayerEvidence).ranked(),
+    wholeScores: (layer) => (layers[layer] as LayerEvidence).whole(),
     statistic: (layer, name) => statistics.get(name)?.[layer] as number,
     hiddenCosine: (layer) => {
-      const cosine = cache.hiddenCosines[layer]?.mean;
+      const cosine = job.cache.hiddenCosines[layer]?.mean;
       if (cosine !== undefined) return cosine;
       throw spindleError(
         "ERR_SPINDLEKV_MISSING_INPUT",
@@ -69,18 +87,18 @@ async function evidenceOf(
       );
     },
     sumOverRanks: (values) => sumOverRanks(job, values),
-  };
+  });
 }
 
 /** Every statistic that the budget reads, by layer, over all ranks. */
 async function statisticsOf(
   job: CompressionJob,
   budget: EvidenceBudget,
-  scores: readonly LayerScores[],
+  layers: readonly LayerEvidence[],
 ): Promise<Map<Statistic, Float64Array>> {
   const found = new Map<Statistic, Float64Array>();
   for (const name of budget.statistics) {
-    const own = Float64Array.from(scores, ({ statistics }) => {
+    const own = Float64Array.from(layers, ({ statistics }) => {
       const value = statistics?.[name];
       if (value !== undefined) return value;
       throw spindleError(
@@ -95,17 +113,11 @@ async function statisticsOf(
   return found;
 }
 
-/** Host copies of the scores of the slots that are ranked. */
-async function rankedScores(
-  job: CompressionJob,
-  { scores, lengths }: LayerScores,
-): Promise<Float32Array[]> {
+/** Host copies of a layer's scores, row by row. */
+async function rowsOf({ scores, lengths }: LayerScores): Promise<Float32Array[]> {
   const values = (await scores.read()) as Float32Array;
   const stride = scores.shape[1] as number;
-  return lengths.map((length, row) => {
-    const end = Math.max(job.sinks, length - job.recent);
-    return values.slice(row * stride + job.sinks, row * stride + end);
-  });
+  return lengths.map((length, row) => values.slice(row * stride, row * stride + length));
 }
 
 /** Ranked slots per row, summed over layers, of a target in tokens. */

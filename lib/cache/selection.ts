@@ -31,7 +31,7 @@ export async function selectLayer(
   const { device } = cache;
   const { kvHeads } = cache.options;
   const longest = layer.scores.shape[1] as number;
-  // The same number of last slots in every row needs no ranking.
+  // The same number of last slots in every row needs no ranking; other numbers rank by age.
   const last = select.recent === "budget" && typeof plan === "number" ? plan : undefined;
   const hasMasks = layer.group > 1 && select.visibility === "head";
   const owned: Tensor[] = [];
@@ -48,7 +48,7 @@ export async function selectLayer(
     using countTensor = Tensor.zeros(device, "i32", [kvHeads]);
     await selectTopkAsync(
       {
-        scores: layer.scores,
+        scores: select.recent === "budget" && last === undefined ? own(ages(layer)) : layer.scores,
         lengths: [...layer.lengths],
         k: rowCounts(last === undefined ? plan : 0, layer.lengths.length),
         sinks: job.sinks,
@@ -66,4 +66,11 @@ export async function selectLayer(
     dispose();
     throw error;
   }
+}
+
+/** The newer, the better. */
+function ages({ scores }: LayerScores): Tensor {
+  const [rows = 0, slots = 0] = scores.shape;
+  const values = Float32Array.from({ length: rows * slots }, (_, i) => i % slots);
+  return Tensor.from(scores.device, "f32", [rows, slots], values);
 }
