@@ -3,9 +3,20 @@
  *
  * @packageDocumentation
  */
+export { type AdaptiveHeadsOptions, adaptiveHeads } from "./budget/adaptive-heads.js";
+export { type CascadeOptions, cascade } from "./budget/cascade.js";
+export { type CosineScheduleOptions, cosineSchedule } from "./budget/cosine-schedule.js";
+export { type CoverageOptions, coverage } from "./budget/coverage.js";
+export { entropyCascade } from "./budget/entropy-cascade.js";
+export { type GlobalLayersOptions, globalLayers } from "./budget/global-layers.js";
+export { globalPrefix } from "./budget/global-prefix.js";
 export { largestRemainder } from "./budget/largest-remainder.js";
+export { type BudgetProfile, profiled } from "./budget/profiled.js";
 export { type PyramidOptions, pyramid } from "./budget/pyramid.js";
+export { type SkipLayersOptions, skipLayers } from "./budget/skip-layers.js";
 export { type SpindlePyramidOptions, spindlePyramid } from "./budget/spindle-pyramid.js";
+export { type SqueezeOptions, squeeze } from "./budget/squeeze.js";
+export { type UncertaintyOptions, uncertainty } from "./budget/uncertainty.js";
 export { uniform } from "./budget/uniform.js";
 // In front of the op of that name, which it includes.
 export {
@@ -61,16 +72,33 @@ export { type CodebookOptions, codebook } from "./codec/codebook.js";
 export { raw } from "./codec/raw.js";
 export * from "./device.js";
 export { type ErrorCode, errorCodes, SpindleKVError } from "./errors.js";
+export { type AdaKVOptions, adaKV } from "./methods/ada-kv.js";
+export { type BaKlaVaOptions, baklava } from "./methods/baklava.js";
+export { type CakeOptions, cake } from "./methods/cake.js";
 export { type ComposeOptions, compose } from "./methods/compose.js";
+export { type DBudgetKVOptions, dBudgetKV } from "./methods/d-budget-kv.js";
+export { type DynamicKVOptions, dynamicKV } from "./methods/dynamic-kv.js";
 export { full } from "./methods/full.js";
+export { type H2OOptions, h2o } from "./methods/h2o.js";
+export { type LAVaOptions, lava } from "./methods/lava.js";
+export { type PrefixKVOptions, prefixKV } from "./methods/prefix-kv.js";
+export { type PyramidInferOptions, pyramidInfer } from "./methods/pyramid-infer.js";
 export { type PyramidKVOptions, pyramidKV } from "./methods/pyramid-kv.js";
 export { type SlidingWindowOptions, slidingWindow } from "./methods/sliding-window.js";
 export { type SnapKVOptions, snapKV } from "./methods/snap-kv.js";
 export { type SpindleKVOptions, spindleKV } from "./methods/spindle-kv.js";
+export { type SqueezeAttentionOptions, squeezeAttention } from "./methods/squeeze-attention.js";
 export { type StreamingLLMOptions, streamingLLM } from "./methods/streaming-llm.js";
+export { type TOVAOptions, tova } from "./methods/tova.js";
+export { type ZigZagKVOptions, zigzagKV } from "./methods/zigzag-kv.js";
 export type { TargetOptions } from "./methods/target.js";
 export * from "./ops/index.js";
 export * from "./rope.js";
+export {
+  type AccumulatedAttentionOptions,
+  accumulatedAttention,
+} from "./score/accumulated-attention.js";
+export { type LastQueryOptions, lastQuery } from "./score/last-query.js";
 export { type ObservationWindowOptions, observationWindow } from "./score/observation-window.js";
 export { position } from "./score/position.js";
 export { type SinksAndRecentOptions, sinksAndRecent } from "./select/sinks-and-recent.js";

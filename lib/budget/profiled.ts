@@ -86,9 +86,11 @@ function checkProfile(profile: BudgetProfile): void {
     Array.isArray(importance) &&
     importance.length > 0 &&
     importance.every(
-      (layer) => Array.isArray(layer) && layer.every((value) => Number.isFinite(value) && value >= 0),
+      (layer) =>
+        Array.isArray(layer) && layer.every((value) => Number.isFinite(value) && value >= 0),
     );
-  if (!isTable) throw argumentError(op, "numbers of 0 or more by layer and head", "importance", importance);
+  if (!isTable)
+    throw argumentError(op, "numbers of 0 or more by layer and head", "importance", importance);
   if (!(tau > 0 && Number.isFinite(tau))) throw argumentError(op, "a number above 0", "tau", tau);
   if (!(least >= 0 && least <= 1)) throw argumentError(op, "a number in [0, 1]", "least", least);
 }

@@ -3,17 +3,12 @@ import { argumentError } from "../errors.js";
 import { Tensor } from "../tensor.js";
 import type { KeptIndices } from "./attention-sums.js";
 import { commitPlan, type PlannedLayer } from "./commit-plan.js";
+import { setLimits } from "./compress.js";
 import { prepareJob } from "./compression-job.js";
 import type { KVCache } from "./kv-cache.js";
-import type { LayerScores } from "./method.js";
+import { isMaintained, type LayerScores } from "./method.js";
 import { storeAddon } from "./native-store.js";
-import {
-  evidenceOf,
-  type LayerEvidence,
-  plannerOf,
-  rankedTotal,
-  sumOneOverRanks,
-} from "./plan.js";
+import { evidenceOf, type LayerEvidence, plannerOf, rankedTotal, sumOneOverRanks } from "./plan.js";
 import { scoreLayer } from "./score-layer.js";
 import { cascadeTotal, targetBytes } from "./size.js";
 
@@ -93,7 +88,8 @@ export async function compressLayer(cache: KVCache, layer: number): Promise<void
       cascade.layers.push({ evidence: evidence[index] as LayerEvidence, rows });
     }
     if (seen === layers) {
-      storeAddon().storeReleaseQueries(cache);
+      if (isMaintained(method)) setLimits(cache, { hasEvicted: true });
+      else storeAddon().storeReleaseQueries(cache);
       cascade.finish(tokens);
     }
   } finally {

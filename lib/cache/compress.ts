@@ -180,7 +180,10 @@ async function checkTotal(
 }
 
 /** A maintained method holds from now on what it holds now; a target in tokens that was not reached yet stays open. */
-function setLimits(cache: KVCache, { hasEvicted }: CompressReport): void {
+export function setLimits(
+  cache: KVCache,
+  { hasEvicted }: Pick<CompressReport, "hasEvicted">,
+): void {
   const { target } = cache.method;
   if (!isMaintained(cache.method)) return;
   if (!hasEvicted && target !== null && "tokens" in target) return;

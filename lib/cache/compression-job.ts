@@ -1,7 +1,7 @@
 /** What the steps of one compression share. */
 import { argumentError, spindleError } from "../errors.js";
 import type { KVCache } from "./kv-cache.js";
-import type { Method, ScorePart, SelectPart } from "./method.js";
+import { type Method, type ScorePart, type SelectPart, windowOf } from "./method.js";
 import { type StoreLayerInfo, storeAddon } from "./native-store.js";
 
 export interface CompressionJob {
@@ -42,10 +42,10 @@ export function prepareJob(
   }
   const slots = infos.slice(0, layers).flatMap((info) => info.heads.map((head) => head.slots));
   const longest = Math.max(...slots);
-  const window = Math.min(score?.window ?? 0, infos[0]?.position ?? 0);
-  const asked =
-    select.recent === "budget" ? 0 : select.recent === "window" ? window : select.recent;
-  const recent = Math.min(longest, asked);
+  const window = windowOf(score, infos[0]?.position ?? 0);
+  // What the budget itself gives to the last slots is not protected from it.
+  const last = typeof select.recent === "number" ? select.recent : 0;
+  const recent = Math.min(longest, select.recent === "window" ? window : last);
   const sinks = Math.min(select.sinks, longest - recent);
   const context = longest - sinks - recent;
   const { method } = cache;

@@ -584,7 +584,7 @@ function checkSchedule(method: Method): void {
   const { target, select, score } = method;
   if (!isMaintained(method) || target === null || !("tokens" in target) || select === null) return;
   const last = select.recent === "window" ? (score?.window ?? 0) : select.recent;
-  const guarded = select.sinks + (last === "budget" ? 0 : last);
+  const guarded = select.sinks + (typeof last === "number" ? last : 0);
   if (target.tokens > guarded) return;
   throw argumentError(
     "KVCache",

@@ -82,7 +82,8 @@ function isFirstDue(cache: KVCache): boolean {
     // With a target in tokens every append keeps the window already.
     return target !== null && !("tokens" in target) && !cache.isTrimmed && cache.tokens > 0;
   }
-  if (!isMaintained(method) || cache.tokens === 0) return false;
+  // A cascade begins with the prompt, not after some part of it.
+  if (!isMaintained(method) || schedule === "per-layer" || cache.tokens === 0) return false;
   const slack = slackOf(method);
   if (target !== null && "tokens" in target) {
     return cache.layers.some((layer) => Math.max(...layer.slots) > target.tokens + slack);

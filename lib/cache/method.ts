@@ -127,6 +127,8 @@ export interface ScorePart {
   readonly options: PartOptions;
   /** Last queries that the cache records for it; these tokens are protected where `select.recent` is "window". */
   readonly window: number;
+  /** Of the queries recorded it reads no more than this part of the tokens. */
+  readonly windowFraction?: number;
   /** Sums of attention that attend adds up for it, per query head or summed over the group. */
   readonly sums: "none" | "query-head" | "kv-head";
   /** Ranks the slots of a layer; the caller disposes the scores. */
@@ -212,8 +214,11 @@ export interface SelectPart {
   readonly needs: readonly PartInput[];
   /** First slots of a head that always stay. */
   readonly sinks: number;
-  /** Last slots that always stay; "window": those of the scorer's queries; "budget": all that the budget gives. */
-  readonly recent: number | "window" | "budget";
+  /**
+   * Last slots that always stay; "window": those of the scorer's queries; "budget": all that the budget gives; share:
+   * that part of what the budget gives, the rest going to the best of the others.
+   */
+  readonly recent: number | "window" | "budget" | { readonly share: number };
   /** Who sees a slot that only some query heads of the group selected. */
   readonly visibility: "group" | "head";
 }
@@ -245,7 +250,8 @@ export type CodecPart = RawCodec | CodebookCodec;
 /**
  * When compression happens.
  *   "after-prefill"  at `compress()`
- *   "per-layer"      as the prompt leaves each layer (`layer.compress()`): never more than one layer is whole
+ *   "per-layer"      as the prompt leaves each layer (`layer.compress()`): never more than one layer is whole;
+ *                    with a stepScore, every step from then on
  *   "every-step"     after the prompt, then after every pass of the model (`maintain()`; positional methods: with every append)
  *   { every: n }     the same when n slots more than the budget are there
  *   { overflow: n }  from the first token on: when a head exceeds the budget by more than n slots
@@ -262,7 +268,7 @@ export interface Method {
   readonly id: string;
   readonly target: BudgetTarget | null;
   readonly score: ScorePart | null;
-  /** Ranks at later compressions while decoding; null: `score` does. */
+  /** Ranks at later compressions while decoding; null: `score` does, where the schedule has any. */
   readonly stepScore: ScorePart | null;
   readonly budget: BudgetPart | null;
   readonly select: SelectPart | null;
@@ -302,7 +308,14 @@ export function sumsOf({ score, stepScore }: Method): ScorePart["sums"] {
 
 /** Whether a method goes on compressing while decoding, by `maintain()`. */
 export function isMaintained(method: Method): boolean {
-  return (
-    method.schedule !== "after-prefill" && method.schedule !== "per-layer" && !isWindowed(method)
-  );
+  if (isWindowed(method)) return false;
+  const { schedule, stepScore } = method;
+  return schedule === "per-layer" ? stepScore !== null : schedule !== "after-prefill";
+}
+
+/** Queries that a scorer reads after so many tokens. */
+export function windowOf(score: ScorePart | null, tokens: number): number {
+  if (score === null) return 0;
+  const { window, windowFraction = 1 } = score;
+  return Math.min(window, Math.ceil(windowFraction * tokens));
 }

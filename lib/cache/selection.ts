@@ -1,7 +1,7 @@
 import { selectTopkAsync } from "../ops/index.js";
 import { Tensor } from "../tensor.js";
 import type { CompressionJob } from "./compression-job.js";
-import type { LayerPlan, LayerScores } from "./method.js";
+import type { LayerPlan, LayerScores, SelectPart } from "./method.js";
 
 /** The kept slots of one layer. */
 export interface Selection extends Disposable {
@@ -31,8 +31,10 @@ export async function selectLayer(
   const { device } = cache;
   const { kvHeads } = cache.options;
   const longest = layer.scores.shape[1] as number;
+  const counts = rowCounts(plan, layer.lengths.length);
   // The same number of last slots in every row needs no ranking; other numbers rank by age.
-  const last = select.recent === "budget" && typeof plan === "number" ? plan : undefined;
+  const last = lastOf(select, counts);
+  const byAge = select.recent === "budget" && last === undefined;
   const hasMasks = layer.group > 1 && select.visibility === "head";
   const owned: Tensor[] = [];
   const own = (tensor: Tensor): Tensor => {
@@ -48,9 +50,9 @@ export async function selectLayer(
     using countTensor = Tensor.zeros(device, "i32", [kvHeads]);
     await selectTopkAsync(
       {
-        scores: select.recent === "budget" && last === undefined ? own(ages(layer)) : layer.scores,
+        scores: byAge ? own(ages(layer)) : layer.scores,
         lengths: [...layer.lengths],
-        k: rowCounts(last === undefined ? plan : 0, layer.lengths.length),
+        k: counts.map((k) => k - (last ?? 0)),
         sinks: job.sinks,
         recent: last ?? job.recent,
         unionGroup: layer.group,
@@ -60,12 +62,19 @@ export async function selectLayer(
       },
       signal === undefined ? {} : { signal },
     );
-    const counts = Array.from((await countTensor.read()) as Int32Array);
-    return { indices, counts, masks, [Symbol.dispose]: dispose };
+    const kept = Array.from((await countTensor.read()) as Int32Array);
+    return { indices, counts: kept, masks, [Symbol.dispose]: dispose };
   } catch (error) {
     dispose();
     throw error;
   }
+}
+
+/** Of the planned slots, how many are the last ones of every row; undefined: those that are protected anyway. */
+function lastOf({ recent }: SelectPart, counts: readonly number[]): number | undefined {
+  const least = Math.min(...counts);
+  if (recent === "budget") return counts.every((count) => count === least) ? least : undefined;
+  return typeof recent === "object" ? Math.floor(recent.share * least) : undefined;
 }
 
 /** The newer, the better. */

@@ -6,8 +6,11 @@ import { slotCount } from "./slot-count.js";
 export interface TopKOptions {
   /** First slots that always stay. Default 0. */
   readonly sinks?: number;
-  /** Last slots that always stay; "window" (default): those whose queries rank the others. */
-  readonly recent?: number | "window";
+  /**
+   * Last slots that always stay; "window" (default): those whose queries rank the others; share: that part of the
+   * budget, in [0, 1].
+   */
+  readonly recent?: number | "window" | { readonly share: number };
   /**
    * With rankings per query head: "group" (default), every head of the group sees what any of them selected;
    * "head", a head sees its own selection only (a bit mask on each slot).
@@ -30,7 +33,17 @@ export function topK(options: TopKOptions = {}): SelectPart {
     id: "top-k",
     needs: Object.freeze([]),
     sinks: slotCount("topK", "sinks", options.sinks ?? 0),
-    recent: recent === "window" ? recent : slotCount("topK", "recent", recent),
+    recent: recentOf(recent),
     visibility,
   } satisfies SelectPart);
+}
+
+function recentOf(recent: NonNullable<TopKOptions["recent"]>): SelectPart["recent"] {
+  if (recent === "window") return recent;
+  if (typeof recent !== "object" || recent === null) return slotCount("topK", "recent", recent);
+  const { share } = recent;
+  if (!(share >= 0 && share <= 1)) {
+    throw argumentError("topK", "a number in [0, 1]", "recent.share", share);
+  }
+  return Object.freeze({ share });
 }
