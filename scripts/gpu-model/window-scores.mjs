@@ -131,7 +131,8 @@ export const windowColumns = {
   parts: [
     ...neverTurned,
     ...neverHidden,
-    { file: kScores, within: "add_entropy" },
+    // Not its `for`: what follows the loop stands there too.
+    { file: kScores, within: "add_entropy", from: "const float p", to: "column.entropy =" },
     {
       file: kScores,
       within: "window_columns_kernel",
