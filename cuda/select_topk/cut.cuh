@@ -9,26 +9,18 @@
 
 #include "cuda/common/launch.h"
 #include "cuda/common/reduce.cuh"
+#include "cuda/select_topk/row.cuh"
 
 namespace spindlekv::cuda {
 
-// ---- traits
-// --------------------------------------------------------------------------------------
-
-struct SelectTraits {
-  static constexpr int kThreads = 512;
-  static constexpr int kItems = 4;  // neighbouring slots of a thread where order matters
-  static constexpr int kBins = 2048;
-  static constexpr int kBinsPerThread = kBins / kThreads;
-  static constexpr int kDigits = 3;  // of 11, 11 and 10 bits
-  static_assert(kBins % kThreads == 0);
-};
+// ---- types
+// ---------------------------------------------------------------------------------------
 
 struct SelectRadix {
   unsigned counts[SelectTraits::kBins];
-  int bin;             // the one that the wanted number ends in
-  unsigned bin_count;  // keys in it
-  int64_t bin_wanted;  // of these, how many are taken
+  int bin;              // the one that the wanted number ends in
+  unsigned bin_count;   // keys in it
+  unsigned bin_wanted;  // of these, how many are taken
 };
 
 struct SelectCut {
@@ -37,9 +29,8 @@ struct SelectCut {
   int ties;       // how many these are
   int left_ties;  // slots of this key that are not taken
 
-  __device__ bool takes(uint32_t other, int64_t slot) const {
-    return other > key || (other == key && slot < tie_end);
-  }
+  // The slot is taken if its key is at least this.
+  __device__ uint32_t least_key(int slot) const { return slot < tie_end ? key : key + 1; }
   __device__ bool takes_all() const { return ties == INT32_MAX; }
 };
 
@@ -49,27 +40,12 @@ struct SelectArgs {
   SelectCut* cuts;  // [rows]
 };
 
-// The slots of a row that compete: those between the sinks and the recent ones.
-struct Competing {
-  const float* scores;
-  int64_t first;
-  int64_t last;
-
-  __device__ int64_t count() const { return last - first; }
-};
-
 // ---- helpers
 // -------------------------------------------------------------------------------------
 
-__device__ __forceinline__ SelectCut nothing() { return {UINT32_MAX, 0, 0, 0}; }  // no float's key
+// No float has this key or the one behind it.
+__device__ __forceinline__ SelectCut nothing() { return {0xfffffffeu, 0, 0, 0}; }
 __device__ __forceinline__ SelectCut everything() { return {0, INT32_MAX, INT32_MAX, 0}; }
-
-__device__ __forceinline__ Competing competing(const SkvSelectTopkParams& op, int64_t row) {
-  const int64_t length = op.lengths[row];
-  const int64_t first = min(static_cast<int64_t>(op.sinks), length);
-  const int64_t last = max(first, length - op.recent);
-  return {length == 0 ? nullptr : op.scores + row * op.stride, first, last};
-}
 
 // Counts keys by one digit. A thread adds up what falls in the same bin in a row, because equal
 // and near scores would otherwise queue for one counter.
@@ -98,19 +74,21 @@ struct BinCounter {
 };
 
 __device__ __forceinline__ void count_keys(const Competing& slots, BinCounter& counter) {
-  for (int64_t slot = slots.first + threadIdx.x; slot < slots.last;
+  for (int64_t slot = slots.first + static_cast<int64_t>(threadIdx.x); slot < slots.last;
        slot += SelectTraits::kThreads) {
     counter.add(canonical::score_key(slots.scores[slot]), 1);
   }
 }
 
-// Finds the bin, from the top, in which the `wanted`-th key lies. All threads call.
-__device__ __forceinline__ void find_bin(SelectRadix& radix, int64_t wanted) {
+// Finds the bin, from the top, in which the `wanted`-th key lies. All threads call. Keys are fewer
+// than 2^32 in all.
+__device__ __forceinline__ void find_bin(SelectRadix& radix, uint32_t wanted) {
   constexpr int kOwn = SelectTraits::kBinsPerThread;
   const int top = SelectTraits::kBins - 1 - static_cast<int>(threadIdx.x) * kOwn;
-  int64_t own = 0;
+  uint32_t own = 0;
+#pragma unroll
   for (int i = 0; i < kOwn; ++i) own += radix.counts[top - i];
-  int64_t above = block_exclusive_sum<SelectTraits::kThreads>(own).before;
+  uint32_t above = block_exclusive_sum<SelectTraits::kThreads>(own).before;
   if (above < wanted && wanted <= above + own) {
     int bin = top;
     while (above + radix.counts[bin] < wanted) above += radix.counts[bin--];
@@ -142,12 +120,12 @@ __device__ __forceinline__ SelectCut find_cut(SelectRadix& radix, int64_t total,
     each_key(counter);
     counter.flush();
     __syncthreads();
-    find_bin(radix, wanted);
+    find_bin(radix, static_cast<uint32_t>(wanted));
     wanted = radix.bin_wanted;
     prefix |= static_cast<uint32_t>(radix.bin) << shift;
     prefix_mask |= digit_mask << shift;
   }
-  const int64_t left = radix.bin_count - wanted;
+  const int64_t left = static_cast<int64_t>(radix.bin_count) - wanted;
   __syncthreads();  // the radix may be used again
   return {prefix, 0, static_cast<int>(wanted), static_cast<int>(left)};
 }
@@ -155,7 +133,7 @@ __device__ __forceinline__ SelectCut find_cut(SelectRadix& radix, int64_t total,
 // Slots of a row that have the key. All threads call; all get the number.
 __device__ __forceinline__ int count_equal(const Competing& slots, uint32_t key) {
   int equal = 0;
-  for (int64_t slot = slots.first + threadIdx.x; slot < slots.last;
+  for (int64_t slot = slots.first + static_cast<int64_t>(threadIdx.x); slot < slots.last;
        slot += SelectTraits::kThreads) {
     equal += canonical::score_key(slots.scores[slot]) == key ? 1 : 0;
   }
@@ -165,7 +143,7 @@ __device__ __forceinline__ int count_equal(const Competing& slots, uint32_t key)
 // The slot after the last tie that the cut takes. Reads the row only if it leaves some.
 __device__ __forceinline__ int find_tie_end(const Competing& slots, const SelectCut& cut) {
   SKV_SHARED(tie_end, int);
-  constexpr int kItems = SelectTraits::kItems;
+  constexpr int kItems = SelectTraits::kNeighbours;
   if (cut.ties == 0) return 0;
   if (cut.left_ties == 0) return INT32_MAX;
   int seen = 0;

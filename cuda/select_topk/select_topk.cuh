@@ -1,11 +1,12 @@
 // select_topk: the k best slots of score rows, by a cut instead of a sort.
 //   selected = protected, or key > cut.key, or key == cut.key and slot < cut.tie_end
 //   (key = canonical::score_key of the score)
-//   select_cut_kernel    block = row: radix count of the keys by 11, 11, 10 bits finds the cut
+//   select_cut_kernel    block = row: the cut, by a bracket around it (bracket.cuh) or, where that
+//                        misses, by a radix count of the keys (cut.cuh)
 //   select_share_kernel  block = set of rows (across-head mode): shares what the floors leave
 //   select_write_kernel  block = output row: ordered compaction of the selected slots
-// scores: [rows, stride] f32, any alignment. Memory-bound: a row is read three times by its cut
-// (from cache but for the first), once more if ties straddle the cut, and once to write.
+// scores: [rows, stride] f32, any alignment. Memory-bound: a row is read once for its cut (by a
+// radix count three times, and once more if ties straddle the cut), and once to write.
 // Deterministic: the atomics are integer counts.
 #pragma once
 
@@ -14,7 +15,9 @@
 
 #include "cuda/common/launch.h"
 #include "cuda/common/reduce.cuh"
+#include "cuda/select_topk/bracket.cuh"
 #include "cuda/select_topk/cut.cuh"
+#include "cuda/select_topk/row.cuh"
 
 namespace spindlekv::cuda {
 
@@ -45,17 +48,30 @@ __device__ __forceinline__ void share_cut(const SelectArgs& args, int64_t first_
   }
 }
 
-// Bit g: row g of the union selects the slot.
-__device__ __forceinline__ unsigned selected_by(const SelectArgs& args, int64_t first_row,
-                                                const Competing& slots, int64_t slot) {
-  const unsigned all = (1u << args.op.union_group) - 1u;
-  if (slot < slots.first || slot >= slots.last) return all;
-  unsigned mask = 0;
-  for (int g = 0; g < args.op.union_group; ++g) {
-    const float score = slots.scores[g * args.op.stride + slot];
-    if (args.cuts[first_row + g].takes(canonical::score_key(score), slot)) mask |= 1u << g;
+// Bits of the thread's items that the cut takes.
+__device__ __forceinline__ ItemBits taken_items(const Competing& slots, const SelectCut& cut,
+                                                int chunk) {
+  float score[SelectTraits::kItems];
+  ItemBits taken = load_scores(slots, chunk, score);
+  const int first = own_slot(chunk);
+#pragma unroll
+  for (int item = 0; item < SelectTraits::kItems; ++item) {
+    const uint32_t least = cut.least_key(first + item_offset(item));
+    if (canonical::score_key(score[item]) < least) taken &= ~(1u << item);
   }
-  return mask;
+  return taken;
+}
+
+// Bits of the thread's items that are slots of the row but do not compete: all rows select them.
+__device__ __forceinline__ ItemBits protected_items(const Competing& slots, int length, int chunk) {
+  if (chunk >= slots.first && chunk + SelectTraits::kChunk <= slots.last) return 0;
+  ItemBits bits = 0;
+#pragma unroll
+  for (int item = 0; item < SelectTraits::kItems; ++item) {
+    const int slot = own_slot(chunk) + item_offset(item);
+    if (slot < length && (slot < slots.first || slot >= slots.last)) bits |= 1u << item;
+  }
+  return bits;
 }
 
 // ---- kernels
@@ -64,12 +80,11 @@ __device__ __forceinline__ unsigned selected_by(const SelectArgs& args, int64_t 
 __global__ __launch_bounds__(SelectTraits::kThreads,
                              2) void select_cut_kernel(const SelectArgs args) {
   SKV_SHARED(radix, SelectRadix);
+  SKV_DYNAMIC_SHARED(list, SelectList);
   const int64_t row = blockIdx.x;
   const Competing slots = competing(args.op, row);
   const int64_t wanted = args.op.pool_rows > 1 ? args.op.floor : args.op.k[row];
-  const auto each_key = [&](BinCounter& counter) { count_keys(slots, counter); };
-  SelectCut cut = find_cut(radix, slots.count(), wanted, each_key);
-  cut.tie_end = find_tie_end(slots, cut);
+  const SelectCut cut = find_row_cut(radix, *list, slots, wanted);
   if (threadIdx.x == 0) args.cuts[row] = cut;
 }
 
@@ -103,40 +118,81 @@ __global__ __launch_bounds__(SelectTraits::kThreads,
   share_cut(args, first_row, cut, cut.ties);
 }
 
+// kIsUnion: several rows of scores for an output row.
+template <bool kIsUnion>
 __global__ __launch_bounds__(SelectTraits::kThreads,
                              2) void select_write_kernel(const SelectArgs args) {
   constexpr int kItems = SelectTraits::kItems;
+  constexpr int kNeighbours = SelectTraits::kNeighbours;
   const int64_t out_row = blockIdx.x;
-  const int64_t first_row = out_row * args.op.union_group;
-  const int64_t length = args.op.lengths[first_row];
+  const int group = kIsUnion ? args.op.union_group : 1;
+  const int64_t first_row = out_row * group;
+  const int length = args.op.lengths[first_row];
   const Competing slots = competing(args.op, first_row);
+  const SelectCut cut = args.cuts[first_row];
+  int32_t* const indices = args.op.indices + out_row * args.op.out_stride;
+  uint16_t* const masks =
+      args.op.masks != nullptr ? args.op.masks + out_row * args.op.out_stride : nullptr;
 
-  int64_t written = out_row * args.op.out_stride;
-  for (int64_t chunk = 0; chunk < length; chunk += SelectTraits::kThreads * kItems) {
-    // load: kItems neighbouring slots a thread
-    const int64_t first = chunk + static_cast<int64_t>(threadIdx.x) * kItems;
-    unsigned selected[kItems];
-    int count = 0;
+  int written = 0;
+  for (int64_t next = 0; next < length; next += SelectTraits::kChunk) {
+    const int chunk = static_cast<int>(next);
+    // load: which items are selected, in a union also by whom
+    ItemBits selected = protected_items(slots, length, chunk);
+    [[maybe_unused]] unsigned by_rows[kItems];
+    if constexpr (kIsUnion) {
+      const unsigned all = (1u << group) - 1u;
 #pragma unroll
-    for (int item = 0; item < kItems; ++item) {
-      const int64_t slot = first + item;
-      selected[item] = slot < length ? selected_by(args, first_row, slots, slot) : 0u;
-      count += selected[item] != 0 ? 1 : 0;
+      for (int item = 0; item < kItems; ++item) by_rows[item] = selected >> item & 1u ? all : 0u;
+      for (int g = 0; g < group; ++g) {
+        const Competing row{slots.scores + g * args.op.stride, slots.first, slots.last};
+        const ItemBits taken = taken_items(row, args.cuts[first_row + g], chunk);
+        selected |= taken;
+#pragma unroll
+        for (int item = 0; item < kItems; ++item) by_rows[item] |= (taken >> item & 1u) << g;
+      }
+    } else {
+      selected |= taken_items(slots, cut, chunk);
     }
-    // reduce and store
-    const ScanResult<int> place = block_exclusive_sum<SelectTraits::kThreads>(count);
-    int64_t target = written + place.before;
+    // reduce: the numbers of four rounds in one word, a byte each, of at most 128
+    static_assert(SelectTraits::kRounds == 4 && SelectTraits::kRoundSlots < 256);
+    uint32_t own = 0;
 #pragma unroll
-    for (int item = 0; item < kItems; ++item) {
-      if (selected[item] == 0) continue;
-      args.op.indices[target] = static_cast<int32_t>(first + item);
-      if (args.op.masks != nullptr) args.op.masks[target] = static_cast<uint16_t>(selected[item]);
-      ++target;
+    for (int round = 0; round < SelectTraits::kRounds; ++round) {
+      own |= __popc(selected >> (round * kNeighbours) & 0xfu) << (8 * round);
+    }
+    const uint32_t through = warp_inclusive_sum(own);
+    const uint32_t warp_total = __shfl_sync(kAllLanes, through, kWarpSize - 1);
+    const uint32_t before = through - own;
+    const int of_warp = static_cast<int>((warp_total & 0xffu) + (warp_total >> 8 & 0xffu) +
+                                         (warp_total >> 16 & 0xffu) + (warp_total >> 24));
+    const bool is_last_lane = lane_id() == kWarpSize - 1;  // all lanes get the earlier warps' sum
+    const ScanResult<int> place =
+        block_exclusive_sum<SelectTraits::kThreads>(is_last_lane ? of_warp : 0);
+    // store
+    const int slot = own_slot(chunk);
+    int round_first = written + place.before;
+#pragma unroll
+    for (int round = 0; round < SelectTraits::kRounds; ++round) {
+      int target = round_first + static_cast<int>(before >> (8 * round) & 0xffu);
+#pragma unroll
+      for (int i = 0; i < kNeighbours; ++i) {
+        const int item = round * kNeighbours + i;
+        if ((selected >> item & 1u) == 0) continue;
+        indices[target] = slot + item_offset(item);
+        if constexpr (kIsUnion) {
+          if (masks != nullptr) masks[target] = static_cast<uint16_t>(by_rows[item]);
+        }
+        ++target;
+      }
+      round_first += static_cast<int>(warp_total >> (8 * round) & 0xffu);
     }
     written += place.total;
   }
-  if (threadIdx.x == 0) {
-    args.op.counts[out_row] = static_cast<int32_t>(written - out_row * args.op.out_stride);
+  if (threadIdx.x == 0) args.op.counts[out_row] = written;
+  if constexpr (!kIsUnion) {
+    if (masks == nullptr) return;
+    for (int64_t i = threadIdx.x; i < written; i += SelectTraits::kThreads) masks[i] = 1;
   }
 }
 
@@ -144,8 +200,8 @@ __global__ __launch_bounds__(SelectTraits::kThreads,
 // --------------------------------------------------------------------------------------
 
 inline Status launch_select_cut(const SelectArgs& args, cudaStream_t stream) {
-  return launch<select_cut_kernel>("select_topk", {args.op.rows}, dim3(SelectTraits::kThreads), 0,
-                                   stream, args);
+  return launch<select_cut_kernel>("select_topk", {args.op.rows}, dim3(SelectTraits::kThreads),
+                                   sizeof(SelectList), stream, args);
 }
 
 inline Status launch_select_share(const SelectArgs& args, cudaStream_t stream) {
@@ -154,8 +210,12 @@ inline Status launch_select_share(const SelectArgs& args, cudaStream_t stream) {
 }
 
 inline Status launch_select_write(const SelectArgs& args, cudaStream_t stream) {
-  return launch<select_write_kernel>("select_topk", {args.op.rows / args.op.union_group},
-                                     dim3(SelectTraits::kThreads), 0, stream, args);
+  const Grid grid{args.op.rows / args.op.union_group};
+  const dim3 block(SelectTraits::kThreads);
+  if (args.op.union_group > 1) {
+    return launch<select_write_kernel<true>>("select_topk", grid, block, 0, stream, args);
+  }
+  return launch<select_write_kernel<false>>("select_topk", grid, block, 0, stream, args);
 }
 
 }  // namespace spindlekv::cuda

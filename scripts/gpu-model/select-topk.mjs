@@ -1,11 +1,28 @@
-// select_topk: a block a row finds the cut by three counts of digits, then writes what is above it.
+// select_topk: a block a row lists the slots inside a bracket around the cut, finds the cut among them, then writes
+// what is above it.
 const kSource = "cuda/select_topk/select_topk.cu";
 const kCut = "cuda/select_topk/cut.cuh";
-const kThreads = 512;
+const kBracket = "cuda/select_topk/bracket.cuh";
+const kWrite = "cuda/select_topk/select_topk.cuh";
+const kRow = "cuda/select_topk/row.cuh";
+const kThreads = 256;
+const kChunk = 16 * kThreads;
+const kSamples = 2048;
+const kListBytes = 8192 * 8 + 8;
 const kL2Bytes = 50e6;
 
 /** Bytes that reading the rows again costs: nothing while all of them fit in L2 beside each other. */
 const again = ({ rows, columns }) => (rows * columns * 4 > 0.8 * kL2Bytes ? rows * columns * 4 : 0);
+/** Slots inside the bracket: four deviations of the sample's rank on both sides. */
+const listed = ({ columns, k }) =>
+  (8 * Math.sqrt(kSamples * (k / columns) * (1 - k / columns)) * columns) / kSamples;
+/** Four loads of 16 bytes a thread. */
+const bytesInFlight = kThreads * 4 * 16;
+const chunks = ({ columns }) => columns / kChunk;
+/** Aligned rows whose slots all compete, but for the two warps at their ends. */
+const neverPartial = [
+  { file: kRow, within: "load_scores", from: "ItemBits competes", to: "return competes" },
+];
 
 export const selectCut = {
   source: kSource,
@@ -13,50 +30,66 @@ export const selectCut = {
   launch: (shape) => ({
     blocks: shape.rows,
     threads: kThreads,
-    bytes: shape.rows * shape.columns * 4 + 2 * again(shape),
-    bytesInFlight: kThreads * 4 * 4, // four loads of 4 bytes a thread, by the unrolled loop
+    dynamicBytes: kListBytes,
+    bytes: shape.rows * shape.columns * 4,
+    bytesInFlight,
   }),
   loops: [
-    { file: kCut, within: "find_cut", text: "for (int digit", trips: () => 3 },
-    { file: kCut, within: "find_cut", text: "for (int bin", trips: () => 4, unit: ["STS.32", 1] },
     {
-      file: kCut,
-      within: "count_keys",
-      text: "for (int64_t slot",
-      trips: ({ columns }) => columns / kThreads,
-      unit: ["LDG.32", 1],
+      file: kBracket,
+      within: "list_samples",
+      text: "for (int i",
+      trips: () => kSamples / kThreads,
+      unit: ["STS.64", 1],
     },
+    // The bracket's two ends, and the cut: of the three one lists the row.
+    { file: kBracket, within: "find_row_cut", text: "while (search", trips: () => 3 },
+    {
+      file: kBracket,
+      within: "list_bracket",
+      text: "for (int64_t chunk",
+      trips: (shape) => chunks(shape) / 3,
+    },
+    {
+      file: kBracket,
+      within: "find_row_cut",
+      text: "for (int i",
+      trips: (shape) => (2 * kSamples + listed(shape)) / kThreads / 3,
+      unit: ["LDS.64", 1],
+    },
+    { file: kCut, within: "find_cut", text: "for (int digit", trips: () => 3 },
+    { file: kCut, within: "find_cut", text: "for (int bin", trips: () => 8, unit: ["STS.32", 1] },
     { file: kCut, within: "find_bin", text: "while (above", trips: () => 1 },
-    // Scores that differ: no ties straddle the cut.
-    { file: kCut, within: "find_tie_end", text: "for (int64_t chunk", trips: () => 0 },
-    { file: kCut, within: "find_tie_end", text: "for (int64_t slot", trips: () => 0 },
+  ],
+  // Scores that differ: no ties straddle the cut, and no bracket misses it.
+  parts: [
+    ...neverPartial,
+    { file: kCut, within: "count_keys" },
+    { file: kCut, within: "find_tie_end" },
   ],
 };
 
 export const selectWrite = {
   source: kSource,
-  kernel: "select_write_kernel",
+  kernel: "select_write_kernel<false>",
   launch: (shape) => ({
     blocks: shape.rows,
     threads: kThreads,
     bytes: again(shape) + shape.rows * shape.k * 4,
-    bytesInFlight: kThreads * 4 * 4,
+    bytesInFlight,
   }),
   loops: [
-    {
-      file: "cuda/select_topk/select_topk.cuh",
-      within: "select_write_kernel",
-      text: "for (int64_t chunk",
-      trips: ({ columns }) => columns / (kThreads * 4),
-    },
-    // Rounds of four rows of a union; a single row takes the code behind the loop.
-    {
-      file: "cuda/select_topk/select_topk.cuh",
-      within: "selected_by",
-      text: "for (int g",
-      trips: () => 0,
-    },
+    { file: kWrite, within: "select_write_kernel", text: "for (int64_t next", trips: chunks },
   ],
-  // Behind the loop stand copies for one, two and three rows, of which one row takes the first.
-  parts: [{ file: "cuda/select_topk/select_topk.cuh", within: "selected_by", times: () => 1 / 3 }],
+  // No masks are asked for.
+  parts: [
+    {
+      file: kWrite,
+      within: "select_write_kernel",
+      from: "if (masks == nullptr",
+      to: "masks[i] = 1",
+    },
+    ...neverPartial,
+    { file: kWrite, within: "protected_items", from: "ItemBits bits", to: "return bits" },
+  ],
 };
