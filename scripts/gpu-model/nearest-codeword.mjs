@@ -1,46 +1,99 @@
-// nearest_codeword: a block takes 64 rows past all codewords, 64 at a time.
+// nearest_codeword on tensor cores: the largest norm of the codewords, then 256 rows a block past all codewords, 64 at a
+// time. Rows whose two best products are too near are searched again: next to none of rows that differ.
 import { neverUnaligned } from "./keys.mjs";
 
-const kKernel = "cuda/nearest_codeword/nearest_codeword.cuh";
-const kTile = "cuda/nearest_codeword/dot_tile.cuh";
+const kSource = "cuda/nearest_codeword/nearest_codeword.cu";
+const kRows = "cuda/nearest_codeword/rows.cuh";
+const kScreen = "cuda/nearest_codeword/screen.cuh";
+const kBlockRows = 256;
+const blocks = ({ problems, rows }) => problems * Math.ceil(rows / kBlockRows);
+const findWork = {
+  file: kRows,
+  within: "find_work",
+  text: "while (high - low > 1)",
+  trips: ({ problems }) => Math.log2(problems),
+};
+const norm = {
+  file: kRows,
+  within: "norm_of_row",
+  text: "for (int dim",
+  trips: ({ dims }) => dims / 8,
+  unit: ["FFMA", 8],
+};
 
-export const nearestTiles = {
-  source: "cuda/nearest_codeword/nearest_codeword.cu",
-  kernel: "nearest_tile_kernel<__half>",
-  launch: ({ problems, rows, dims }) => ({
-    blocks: problems * Math.ceil(rows / 64),
+export const codewordNorms = {
+  source: kSource,
+  kernel: "codeword_norm_kernel<__half>",
+  launch: ({ problems, codewords, dims }) => ({
+    blocks: problems,
     threads: 256,
-    bytes: problems * rows * (dims * 2 + 4),
+    bytes: problems * codewords * dims * 2,
   }),
   loops: [
     {
-      file: kKernel,
-      within: "find_work",
-      text: "while (high - low > 1)",
-      trips: ({ problems }) => Math.log2(problems),
+      file: kScreen,
+      within: "codeword_norm_kernel",
+      text: "for (int64_t codeword",
+      trips: ({ codewords }) => codewords / 256,
     },
+    norm,
+  ],
+  parts: neverUnaligned,
+};
+
+export const nearestScreen = {
+  source: kSource,
+  kernel: "nearest_screen_kernel<ScreenTraits<__half, 128> >",
+  launch: (shape) => ({
+    blocks: blocks(shape),
+    threads: 256,
+    dynamicBytes: 2 * 64 * (shape.dims + 8) * 2 + 2 * 4 * kBlockRows,
+    bytes: shape.problems * shape.rows * (shape.dims * 2 + 4),
+    l2Bytes: blocks(shape) * shape.codewords * shape.dims * 2,
+  }),
+  loops: [
+    findWork,
     {
-      file: kKernel,
-      within: "nearest_tile_kernel",
+      file: kScreen,
+      within: "nearest_screen_kernel",
       text: "for (int64_t first",
       trips: ({ codewords }) => codewords / 64,
     },
-    { file: kTile, within: "dot_tile", text: "for (int first", trips: ({ dims }) => dims / 32 },
     {
-      file: kTile,
-      within: "dot_tile",
-      text: "for (int d = 0; d < dims",
-      trips: () => 32,
-      unit: ["FFMA", 16],
-      isWhole: true,
+      file: kScreen,
+      within: "nearest_screen_kernel",
+      text: "for (int column",
+      trips: () => 8,
+      unit: ["HMMA", 16],
+    },
+    norm,
+  ],
+  parts: neverUnaligned,
+};
+
+export const nearestFinish = {
+  source: kSource,
+  kernel: "nearest_finish_kernel<__half>",
+  launch: (shape) => ({
+    blocks: blocks(shape),
+    threads: 256,
+    bytes: shape.problems * shape.rows * 4,
+  }),
+  loops: [
+    findWork,
+    {
+      file: kScreen,
+      within: "nearest_finish_kernel",
+      text: "for (int i = 0;",
+      trips: () => 0,
     },
   ],
-  // No norms are asked for.
+  // No scores are asked for, and no row is searched.
   parts: [
     ...neverUnaligned,
-    { file: kKernel, within: "norm_of_row" },
-    { file: kKernel, within: "unit_of" },
+    { file: kRows, within: "norm_of_row" },
+    { file: kRows, within: "dot_of_rows" },
+    { file: kRows, within: "search_row" },
+    { file: kRows, within: "unit_of" },
   ],
-  // Of 32 threads 16 read different columns, and two different rows.
-  cycles: { "LDS.128": 1.5 },
 };
