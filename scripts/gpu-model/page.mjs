@@ -25,8 +25,9 @@ instructions and barriers, contention of atomics, clocks under load, and anythin
 "within" may still be missed.
 
 Window scores and assignments are canonical: products added one after the other by FFMA, so that every backend takes the same decisions.
-The goals' floors are those of tensor cores, ${(device.tensorFlops / (device.sms * 256 * device.clockGHz * 1e9)).toFixed(0)} times the rate of FFMA: out of reach of kernels that form every product so. An assignment could be
-screened on tensor cores and only near winners formed again; a sum of probabilities needs all of its products.`;
+The goals' floors are those of tensor cores, ${(device.tensorFlops / (device.sms * 256 * device.clockGHz * 1e9)).toFixed(0)} times the rate of FFMA. An assignment is screened on tensor cores,
+and only rows whose best two products are nearer than the error of the screen are formed again: next to none, where codewords differ as here.
+A sum of probabilities needs all of its products.`;
 
 const noted = (problems) =>
   problems.length === 0

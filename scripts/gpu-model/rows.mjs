@@ -1,7 +1,7 @@
 // The rows of the GPU's table: which launches each is made of, its floor and its goal.
 import { attendRotated, attendScore, attendTurned } from "./attend.mjs";
 import { compact } from "./compact.mjs";
-import { nearestTiles } from "./nearest-codeword.mjs";
+import { codewordNorms, nearestFinish, nearestScreen } from "./nearest-codeword.mjs";
 import {
   labelCount,
   labelOffsets,
@@ -140,7 +140,7 @@ const topkRows = [32768, 131072].map((columns) => {
     unit: "x one pass",
     goal: atMost(3),
     ops: {
-      own: { steps: [selectCut, selectWrite].map((model) => ({ model, shape })), copies: 2 },
+      own: { steps: [selectCut, selectWrite].map((model) => ({ model, shape })), copies: 1 },
     },
     value: (device, { own }) => own / ((256 * columns * 4) / device.copyBytesPerSecond),
   };
@@ -171,7 +171,17 @@ const kmeansRow = {
   unit: "x flop floor",
   goal: atMost(2.5),
   ops: {
-    own: { steps: [{ model: nearestTiles, shape: problems }, ...sorting, ...summing], copies: 2 },
+    own: {
+      steps: [
+        ...[codewordNorms, nearestScreen, nearestFinish].map((model) => ({
+          model,
+          shape: problems,
+        })),
+        ...sorting,
+        ...summing,
+      ],
+      copies: 1,
+    },
   },
   value: (device, { own }) => own / ((2 * 512 * 32768 * 1024 * 128) / device.tensorFlops),
 };
