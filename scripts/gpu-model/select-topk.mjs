@@ -80,15 +80,10 @@ export const selectWrite = {
   }),
   loops: [
     { file: kWrite, within: "select_write_kernel", text: "for (int64_t next", trips: chunks },
+    // No masks are asked for.
+    { file: kWrite, within: "select_write_kernel", text: "for (int64_t i", trips: () => 0 },
   ],
-  // No masks are asked for.
   parts: [
-    {
-      file: kWrite,
-      within: "select_write_kernel",
-      from: "if (masks == nullptr",
-      to: "masks[i] = 1",
-    },
     ...neverPartial,
     { file: kWrite, within: "protected_items", from: "ItemBits bits", to: "return bits" },
   ],
