@@ -85,7 +85,7 @@ function linesOfPart({ file, within, from, to = from }) {
 
 /**
  * How often straight pieces of code run, by address, where that is not once: those most of whose instructions come
- * from a part of the model run its `times`, and those that only lead on from dead ones are dead too.
+ * from parts of the model that run equally often run so often, and those that only lead on from dead ones are dead too.
  */
 function sharesOf(kernel, place, parts) {
   const partAt = (at) => {
@@ -98,11 +98,11 @@ function sharesOf(kernel, place, parts) {
     const tally = new Map();
     for (let at = first; at <= last; at += kInstructionBytes) {
       const part = partAt(at);
-      if (part !== undefined) tally.set(part, (tally.get(part) ?? 0) + 1);
+      if (part !== undefined) tally.set(part.times, (tally.get(part.times) ?? 0) + 1);
     }
     const [most] = [...tally].sort((x, y) => y[1] - x[1]);
     const size = (last - first) / kInstructionBytes + 1;
-    times.set(first, most !== undefined && most[1] * 2 > size ? most[0].times : 1);
+    times.set(first, most !== undefined && most[1] * 2 > size ? most[0] : 1);
   }
   const reached = new Set([0]);
   const pending = [0];

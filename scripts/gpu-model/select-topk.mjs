@@ -21,7 +21,9 @@ const bytesInFlight = kThreads * 4 * 16;
 const chunks = ({ columns }) => columns / kChunk;
 /** Aligned rows whose slots all compete, but for the two warps at their ends. */
 const neverPartial = [
-  { file: kRow, within: "load_scores", from: "ItemBits competes", to: "return competes" },
+  // Not the load itself: what both ways go on with stands there too.
+  { file: kRow, within: "load_scores", from: "const int slot =", to: "const bool is_there" },
+  { file: kRow, within: "load_scores", from: "competes |=" },
 ];
 
 export const selectCut = {
@@ -85,6 +87,6 @@ export const selectWrite = {
   ],
   parts: [
     ...neverPartial,
-    { file: kWrite, within: "protected_items", from: "ItemBits bits", to: "return bits" },
+    { file: kWrite, within: "protected_items", from: "const int slot", to: "bits |= 1u" },
   ],
 };
