@@ -43,8 +43,8 @@ export function smallModel(model: SmallModel, vocabulary: Record<string, Value>)
       tensors[`${name}.bias`] = floatTensor([outputs], draw(outputs, 0.5));
     }
   };
-  const norm = (name: string, length: number) => {
-    tensors[`${name}.weight`] = floatTensor([length], draw(length, 0.2, 1));
+  const norm = (name: string, length: number, mean = 1) => {
+    tensors[`${name}.weight`] = floatTensor([length], draw(length, 0.2 * mean, mean));
   };
   matrix("token_embd", tokens, width, Math.sqrt(width));
   for (let i = 0; i < layers; i++) {
@@ -64,7 +64,7 @@ export function smallModel(model: SmallModel, vocabulary: Record<string, Value>)
     matrix(`${at}ffn_up`, feedForward, width, 1);
     matrix(`${at}ffn_down`, width, feedForward, 1);
   }
-  norm("output_norm", width);
+  norm("output_norm", width, isTied ? 2 / Math.sqrt(width) : 1); // logits of the same spread
   if (!isTied) matrix("output", tokens, width, 2);
   if (model.ropeFactors !== undefined) {
     tensors["rope_freqs.weight"] = floatTensor([headDim / 2], model.ropeFactors);

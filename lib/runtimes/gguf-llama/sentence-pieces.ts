@@ -2,6 +2,7 @@
  * SentencePiece's byte-pair model: of all neighbours that together are a piece, the ones whose piece has the highest
  * score are joined (the leftmost of equals), until none are left; a character that is no piece is spelt in its UTF-8
  * bytes. Spaces are written "▁", one more is put in front of a text.
+ * Pieces never join to a control token or to a byte token; in llama.cpp they do where they spell one.
  * Cost: a heap of neighbours, O(n log n) for n characters, as texts are not cut before.
  * Source: Kudo and Richardson 2018 (arXiv 1808.06226); the order of joins as in llama.cpp's "llama" tokenizer.
  */
