@@ -6,7 +6,7 @@ import { queriesOf, sumsOf } from "../cache/method.js";
 import { type DeviceName, openDevice } from "../device.js";
 import { Tensor } from "../tensor.js";
 import { checkDump, type Dump, tensorName } from "./dump.js";
-import { CommandFailure } from "./exit-status.js";
+import { outputFailure } from "./exit-status.js";
 import { makeMethod } from "./methods.js";
 import { type LayerRanking, readLayerResult, scoresWithoutAttention } from "./results.js";
 import { checkFinite, convertRows, readLastQueries, readRows } from "./rows.js";
@@ -124,22 +124,12 @@ async function attendLast(
   return (await output.read()) as Float32Array;
 }
 
-function outputFailure(path: string, error: unknown): CommandFailure {
-  const reason = error instanceof Error ? error.message : String(error);
-  return new CommandFailure("other", {
-    code: "ERR_SPINDLEKV_FILE",
-    op: "apply",
-    message: `apply: expected a writable file for output, got ${JSON.stringify(path)}: ${reason}`,
-    cause: error,
-  });
-}
-
 /** Found out before the work, not after it. */
 async function checkWritable(path: string): Promise<void> {
   try {
     await access(dirname(path), constants.W_OK);
   } catch (error) {
-    throw outputFailure(path, error);
+    throw outputFailure("apply", path, error);
   }
 }
 
@@ -151,6 +141,6 @@ async function write(
   try {
     await writeSafetensors(path, tensors, metadata);
   } catch (error) {
-    throw outputFailure(path, error);
+    throw outputFailure("apply", path, error);
   }
 }

@@ -45,3 +45,14 @@ export function endingOf(error: unknown): { status: number; code: ErrorCode } {
   const code = isOutOfMemory ? "ERR_SPINDLEKV_OUT_OF_MEMORY" : "ERR_SPINDLEKV_INTERNAL";
   return { status: exitStatuses.other.status, code };
 }
+
+/** The output of a command that cannot be written. */
+export function outputFailure(op: string, path: string, error: unknown): CommandFailure {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new CommandFailure("other", {
+    code: "ERR_SPINDLEKV_FILE",
+    op,
+    message: `${op}: expected a writable file for output, got ${JSON.stringify(path)}: ${reason}`,
+    cause: error,
+  });
+}

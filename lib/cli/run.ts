@@ -3,7 +3,10 @@ import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { DeviceName } from "../device.js";
 import { argumentError, spindleError } from "../errors.js";
+import type { ProgressStream } from "../eval/index.js";
 import { type ApplyRequest, apply } from "./apply.js";
+import { evaluate } from "./eval.js";
+import { evalRequest } from "./eval-options.js";
 import { endingOf, exitStatuses } from "./exit-status.js";
 import { helpText } from "./help.js";
 import { listMethods } from "./methods.js";
@@ -11,7 +14,7 @@ import { listMethods } from "./methods.js";
 /** Where text goes. */
 export interface Streams {
   readonly stdout: { write(text: string): unknown };
-  readonly stderr: { write(text: string): unknown };
+  readonly stderr: ProgressStream;
 }
 
 /**
@@ -22,7 +25,7 @@ export interface Streams {
  */
 export async function run(argv: readonly string[], streams: Streams): Promise<number> {
   try {
-    streams.stdout.write(await answer(argv));
+    streams.stdout.write(await answer(argv, streams));
     return exitStatuses.ok.status;
   } catch (error) {
     const { status, code } = endingOf(error);
@@ -32,7 +35,11 @@ export async function run(argv: readonly string[], streams: Streams): Promise<nu
   }
 }
 
-async function answer(argv: readonly string[]): Promise<string> {
+async function answer(argv: readonly string[], { stderr }: Streams): Promise<string> {
+  // Its flags are its own.
+  if (argv[0] === "eval" && !argv.includes("--help")) {
+    return `${await evaluate(evalRequest(argv.slice(1)), stderr)}\n`;
+  }
   const { values, positionals } = parse(argv);
   if (values.help) return helpText;
   if (values.version) return `${version()}\n`;
@@ -40,7 +47,7 @@ async function answer(argv: readonly string[]): Promise<string> {
   if (more.length > 0) throw argumentError("spindlekv", "one command", "arguments", more);
   if (command === "methods") return listMethods();
   if (command === "apply") return `${await apply(requestOf(values))}\n`;
-  throw argumentError("spindlekv", "apply, methods, --help or --version", "command", command);
+  throw argumentError("spindlekv", "apply, eval, methods, --help or --version", "command", command);
 }
 
 function parse(argv: readonly string[]) {

@@ -28,10 +28,7 @@ export {
   type RunTrialsOptions,
   runTrials,
   type Trial,
-  type TrialBytes,
-  type TrialCache,
-  type TrialChoice,
-  type TrialMethod,
-  type TrialModel,
+  type TrialKey,
   type TrialProgress,
 } from "./trials.js";
+export type { TrialBytes, TrialCache, TrialChoice, TrialMethod, TrialModel } from "./choices.js";

@@ -82,9 +82,13 @@ export interface NeedleTokens {
  * @throws Error when a token spans a cut
  */
 export function tokenizeNeedle(tokenizer: NeedleTokenizer, prompt: Needle): NeedleTokens {
-  const ids = tokenizer.encode(prompt.text + prompt.answer);
-  const first = tokensOf(tokenizer, ids, Buffer.byteLength(prompt.context));
-  const second = tokensOf(tokenizer, ids, Buffer.byteLength(prompt.text));
+  const whole = prompt.text + prompt.answer;
+  const ids = tokenizer.encode(whole);
+  // SentencePiece tokenizers put a space in front of the text.
+  const bytes = ids.reduce((sum, id) => sum + tokenizer.bytesOf(id).length, 0);
+  const added = bytes - Buffer.byteLength(whole);
+  const first = tokensOf(tokenizer, ids, added + Buffer.byteLength(prompt.context));
+  const second = tokensOf(tokenizer, ids, added + Buffer.byteLength(prompt.text));
   return {
     context: ids.slice(0, first),
     question: ids.slice(first, second),

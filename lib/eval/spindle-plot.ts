@@ -1,8 +1,10 @@
 /**
  * Where the bytes are: per method and keep value a figure with one bar per layer, first layer on top,
  * its width the fraction of the layer's native bytes that was kept. Bars are centred, so a method that
- * spends more on some layers shows its outline: a column, a pyramid, a spindle.
+ * spends more on some layers shows its outline: a column, a pyramid, a spindle. Where the bytes of each KV
+ * head are known, a bar is cut into its heads.
  */
+import type { TrialChoice } from "./choices.js";
 import type { SummaryRow } from "./summary.js";
 import { colour, drawing, element, label, line, linear } from "./svg.js";
 
@@ -11,10 +13,26 @@ const kEverything = 0.9; // from this fraction of the native bytes on, there is 
 const kBarHeight = 11;
 const kBarPitch = 14;
 
+/** Bytes of each KV head by layer, [layers][kvHeads], where they are known. */
+export type HeadBytes = (choice: TrialChoice) => readonly (readonly number[])[] | undefined;
+
+export interface SpindlePlotOptions {
+  /** Methods with a figure; default: all. */
+  readonly shown?: readonly string[];
+  readonly headBytes?: HeadBytes;
+}
+
 /** @param methods names in the order of their colours; those that keep everything are left out */
-export function spindlePlot(rows: readonly SummaryRow[], methods: readonly string[]): string {
+export function spindlePlot(
+  rows: readonly SummaryRow[],
+  methods: readonly string[],
+  { shown: wanted = methods, headBytes = () => undefined }: SpindlePlotOptions = {},
+): string {
   const protocol = rows[0]?.protocol;
-  const shown = rows.filter((row) => row.protocol === protocol && row.bytes.value < kEverything);
+  const shown = rows.filter(
+    (row) =>
+      row.protocol === protocol && row.bytes.value < kEverything && wanted.includes(row.method),
+  );
   const columns = methods.filter((method) => shown.some((row) => row.method === method));
   const keeps = [...new Set(shown.map((row) => row.keep))];
   const layers = shown[0]?.layerBytes.length ?? 0;
@@ -33,7 +51,7 @@ export function spindlePlot(rows: readonly SummaryRow[], methods: readonly strin
     const width = linear(0, widest, 0, figure.width - 14);
     const figures = inBand.map((row) => {
       const c = columns.indexOf(row.method);
-      return bars(row, centre(c), top, width, colour(methods.indexOf(row.method)));
+      return bars(row, headBytes(row), centre(c), top, width, colour(methods.indexOf(row.method)));
     });
     const scale = top + layers * kBarPitch + 10;
     const legend =
@@ -55,20 +73,29 @@ function centre(column: number): number {
 
 function bars(
   row: SummaryRow,
+  headBytes: readonly (readonly number[])[] | undefined,
   middle: number,
   top: number,
   width: (value: number) => number,
   fill: string,
 ): string {
   const drawn = row.layerBytes.map((fraction, layer) => {
-    const box = {
-      x: middle - width(fraction) / 2,
-      y: top + layer * kBarPitch,
-      width: width(fraction),
-      height: kBarHeight,
-    };
-    const hint = `${row.method}, keep ${row.keep ?? "-"}, layer ${layer}: ${fraction.toFixed(3)} of its bytes`;
-    return element("rect", { ...box, fill, rx: 2 }, element("title", {}, hint));
+    const name = `${row.method}, keep ${row.keep ?? "-"}, layer ${layer}`;
+    const hint = `${name}: ${fraction.toFixed(3)} of its bytes`;
+    const y = top + layer * kBarPitch;
+    const heads = headBytes?.[layer] ?? [1];
+    const sum = heads.reduce((total, bytes) => total + bytes, 0);
+    let left = middle - width(fraction) / 2;
+    return heads
+      .map((bytes, head) => {
+        const share = sum === 0 ? 0 : bytes / sum;
+        const box = { x: left, y, width: width(fraction * share), height: kBarHeight };
+        left += box.width;
+        const text = heads.length === 1 ? hint : `${hint}; head ${head}: ${bytes} bytes`;
+        const look = { fill, rx: 2, ...(head % 2 === 1 ? { "fill-opacity": 0.6 } : {}) };
+        return element("rect", { ...box, ...look }, element("title", {}, text));
+      })
+      .join("");
   });
   return drawn.join("");
 }

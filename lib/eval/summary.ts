@@ -7,7 +7,9 @@ import {
   pairedDifference,
   wilson,
 } from "./statistics.js";
-import type { Protocol, Trial, TrialChoice } from "./trials.js";
+import type { TrialChoice } from "./choices.js";
+import { groupBy } from "./group.js";
+import type { Protocol, Trial } from "./trials.js";
 
 /** All trials of one method at one keep value in one protocol. */
 export interface SummaryRow extends TrialChoice {
@@ -96,13 +98,6 @@ export function compare(trials: readonly Trial[], method: string): Comparison[] 
   return comparisons;
 }
 
-function groupTrials(trials: readonly Trial[]): Map<string, Trial[]> {
-  const groups = new Map<string, Trial[]>();
-  for (const trial of trials) {
-    const key = `${trial.protocol}/${trial.method}/${trial.keep}`;
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [trial]);
-    else group.push(trial);
-  }
-  return groups;
+function groupTrials(trials: readonly Trial[]): Map<unknown, Trial[]> {
+  return groupBy(trials, ({ protocol, method, keep }) => `${protocol}/${method}/${keep}`);
 }

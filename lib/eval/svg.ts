@@ -12,9 +12,16 @@ const palette = [
   "#000000",
 ];
 
+const dashes = ["none", "6 3", "2 3", "9 3 2 3"];
+
 /** The colour of the `index`-th method, the same in every plot. */
 export function colour(index: number): string {
   return palette[index % palette.length];
+}
+
+/** Dashes of the `index`-th method's line: they tell apart those that share a colour. */
+export function dash(index: number): string {
+  return dashes[Math.floor(index / palette.length) % dashes.length];
 }
 
 /** Text for XML and HTML. */

@@ -8,7 +8,22 @@
  * In both, the compressed cache already produces the first answer token. The context is prefilled once
  * per prompt; every trial works on a fork.
  */
-import type { AttentionCache, AttentionLayer } from "../runtimes/gguf-llama/cache-port.js";
+import type { SpindleKVError } from "../errors.js";
+import {
+  advance,
+  argmax,
+  type CompressedFork,
+  choicesOf,
+  compressFork,
+  isRefusal,
+  logSoftmax,
+  nameOf,
+  nativeLayerBytes,
+  type TrialCache,
+  type TrialChoice,
+  type TrialMethod,
+  type TrialModel,
+} from "./choices.js";
 import type { NeedleTokens } from "./needle.js";
 import { median } from "./statistics.js";
 
@@ -16,53 +31,15 @@ import { median } from "./statistics.js";
 export const protocols = ["hidden", "visible"] as const;
 export type Protocol = (typeof protocols)[number];
 
-/** A cache under test: what `KVCache` offers, narrowed to what a trial uses. */
-export interface TrialCache extends AttentionCache {
-  /** An independent continuation; with a choice, one that `compress` compresses that way. */
-  fork(choice?: TrialChoice): TrialCache;
-  compress(): Promise<void>;
-  /** Bytes held now, everything counted: in total and by layer. */
-  stats(): TrialBytes;
-  dispose(): void;
-}
-
-/** A method by name and the fraction of the native bytes it may keep; null where it sets its own size. */
-export interface TrialChoice {
-  readonly method: string;
-  readonly keep: number | null;
-}
-
-export interface TrialBytes {
-  readonly total: number;
-  readonly perLayer: readonly number[];
-}
-
-/** The model under test; `LlamaModel` is one. */
-export interface TrialModel {
-  readonly config: {
-    readonly layers: number;
-    readonly kvHeads: number;
-    readonly headDim: number;
-    readonly vocabulary: number;
-  };
-  forward(
-    tokens: Int32Array,
-    cache: AttentionCache,
-    options: { readonly logits: "last" | "all" },
-  ): Promise<Float32Array>;
-}
-
-/** A method to try: at every keep value, or once if it has no target. */
-export interface TrialMethod {
-  readonly name: string;
-  readonly hasTarget: boolean;
-}
-
-/** What happened in one trial. */
-export interface Trial extends TrialChoice {
+/** Which trial: a method at a keep value on one prompt in one protocol. */
+export interface TrialKey extends TrialChoice {
   /** Index of the prompt. */
   readonly prompt: number;
   readonly protocol: Protocol;
+}
+
+/** What happened in one trial. */
+export interface Trial extends TrialKey {
   /** Tokens in the cache when it was compressed. */
   readonly tokens: number;
   /** Bytes right after compression, as fractions of the native f16 bytes of the same tokens. */
@@ -90,6 +67,14 @@ export interface RunTrialsOptions {
   /** Greedy steps timed after the answer. Default 3. */
   readonly decodeSteps?: number;
   readonly onProgress?: (progress: TrialProgress) => void;
+  /** Whether a trial is known from before: it is not run again. Default: none is. */
+  readonly isDone?: (key: TrialKey) => boolean;
+  /** Called with each trial when it is through. */
+  readonly onTrial?: (trial: Trial) => void | Promise<void>;
+  /** Called right after compression, before the question. */
+  readonly onCompressed?: (key: TrialKey, cache: TrialCache) => Promise<void>;
+  /** Called where a method says that it cannot do what is asked; without it the run fails with that error. */
+  readonly onRefusal?: (key: TrialKey, error: SpindleKVError) => void | Promise<void>;
 }
 
 export interface TrialProgress {
@@ -100,32 +85,44 @@ export interface TrialProgress {
   readonly label: string;
 }
 
-/** Runs every combination; trials come back in the order they ran. @throws whatever the cache throws */
+/** Runs every combination that is not done; trials come back in the order they ran. @throws whatever the cache throws */
 export async function runTrials(options: RunTrialsOptions): Promise<Trial[]> {
   const { model, prompts, methods, keeps, onProgress } = options;
-  const chosen = options.protocols ?? protocols;
-  const choices = methods.flatMap(({ name, hasTarget }): TrialChoice[] =>
-    (hasTarget ? keeps : [null]).map((keep) => ({ method: name, keep })),
+  const choices = choicesOf(methods, keeps);
+  const isOpen = (key: TrialKey) => options.isDone?.(key) !== true;
+  const open = prompts.map((_, prompt) =>
+    (options.protocols ?? protocols)
+      .map((protocol) => ({
+        protocol,
+        keys: choices.map((choice) => ({ prompt, protocol, ...choice })).filter(isOpen),
+      }))
+      .filter(({ keys }) => keys.length > 0),
   );
-  const total = prompts.length * chosen.length * choices.length;
+  const total = open.flat().reduce((sum, { keys }) => sum + keys.length, 0);
   const trials: Trial[] = [];
+  let done = 0;
   for (const [prompt, tokens] of prompts.entries()) {
+    if (open[prompt].length === 0) continue;
     const report = (label: string) =>
-      onProgress?.({ done: trials.length, total, label: `prompt ${prompt + 1}, ${label}` });
+      onProgress?.({ done, total, label: `prompt ${prompt + 1}, ${label}` });
     report("prefill");
     const context = options.openCache();
     try {
       await model.forward(tokens.context, context, { logits: "last" });
-      for (const protocol of chosen) {
+      for (const { protocol, keys } of open[prompt]) {
         const base = context.fork();
         try {
           const { seen, rest } = split(tokens, protocol);
           if (seen.length > 0) await model.forward(seen, base, { logits: "last" });
-          for (const choice of choices) {
-            report(`${choice.method} ${choice.keep ?? ""}`.trim());
-            const measured = await runTrial(options, base, choice, rest, tokens.answer);
-            const length = tokens.context.length + seen.length;
-            trials.push({ prompt, protocol, tokens: length, ...choice, ...measured(length) });
+          const length = tokens.context.length + seen.length;
+          for (const key of keys) {
+            report(nameOf(key));
+            const trial = await runTrial(options, base, key, length, rest, tokens.answer);
+            if (trial !== undefined) {
+              trials.push(trial);
+              await options.onTrial?.(trial);
+            }
+            done++;
           }
         } finally {
           base.dispose();
@@ -145,87 +142,93 @@ function split({ question }: NeedleTokens, protocol: Protocol) {
   return { seen: question.subarray(0, cut), rest: question.subarray(cut) };
 }
 
-/** One fork, compressed and asked. The result still needs the cache's length in tokens. */
+/** One fork, compressed and asked; nothing where the method refused. */
 async function runTrial(
-  { model, decodeSteps = 3 }: RunTrialsOptions,
+  options: RunTrialsOptions,
   base: TrialCache,
-  choice: TrialChoice,
+  key: TrialKey,
+  length: number,
   question: Int32Array,
   answer: Int32Array,
-) {
-  const { layers, kvHeads, headDim, vocabulary } = model.config;
-  const cache = base.fork(choice);
+): Promise<Trial | undefined> {
+  let fork: CompressedFork;
   try {
-    const compressStart = performance.now();
-    await cache.compress();
-    const compressMs = performance.now() - compressStart;
+    fork = await compressFork(base, key);
+  } catch (error) {
+    if (options.onRefusal === undefined || !isRefusal(error)) throw error;
+    await options.onRefusal(key, error);
+    return undefined;
+  }
+  const { cache, compressMs } = fork;
+  try {
     const bytes = cache.stats();
-
-    const timed = timeAttention(cache);
-    const input = Int32Array.from([...question, ...answer.subarray(0, -1)]);
-    const logits = await model.forward(input, timed.cache, { logits: "all" });
-    const rowAfter = (token: number) =>
-      logits.subarray(token * vocabulary, (token + 1) * vocabulary);
-    let isRecalled = true;
-    let logProbability = 0;
-    answer.forEach((token, i) => {
-      const row = rowAfter(question.length - 1 + i);
-      isRecalled &&= argmax(row) === token;
-      logProbability += logSoftmax(row, token);
-    });
-
-    const decodeMs: number[] = [];
-    const attendMs: number[] = [];
-    let next = answer[answer.length - 1];
-    for (let step = 0; step < decodeSteps; step++) {
-      const attendBefore = timed.elapsedMs();
-      const start = performance.now();
-      next = argmax(await model.forward(Int32Array.of(next), timed.cache, { logits: "last" }));
-      decodeMs.push(performance.now() - start);
-      attendMs.push(timed.elapsedMs() - attendBefore);
-    }
-    return (tokens: number) => {
-      const nativePerLayer = tokens * kvHeads * headDim * 2 * 2; // K and V, two bytes each
-      return {
-        bytes: bytes.total / (nativePerLayer * layers),
-        layerBytes: bytes.perLayer.map((layer) => layer / nativePerLayer),
-        isRecalled,
-        logProbability,
-        compressMs,
-        decodeMs: median(decodeMs),
-        attendMs: median(attendMs),
-      };
+    await options.onCompressed?.(key, cache);
+    const native = nativeLayerBytes(options.model, length);
+    return {
+      ...key,
+      tokens: length,
+      bytes: bytes.total / (native * bytes.perLayer.length),
+      layerBytes: bytes.perLayer.map((layer) => layer / native),
+      ...(await ask(options, cache, question, answer)),
+      compressMs,
     };
   } finally {
     cache.dispose();
   }
 }
 
-/** The same cache, with a clock around its attention. */
-function timeAttention(cache: AttentionCache) {
+/** Asks a compressed cache and times a few steps behind the answer. */
+async function ask(
+  { model, decodeSteps = 3 }: RunTrialsOptions,
+  cache: TrialCache,
+  question: Int32Array,
+  answer: Int32Array,
+) {
+  const { vocabulary } = model.config;
+  const timed = timeAttention(cache);
+  const input = Int32Array.from([...question, ...answer.subarray(0, -1)]);
+  const logits = await advance(model, input, timed.cache, "all");
+  const rowAfter = (token: number) => logits.subarray(token * vocabulary, (token + 1) * vocabulary);
+  let isRecalled = true;
+  let logProbability = 0;
+  answer.forEach((token, i) => {
+    const row = rowAfter(question.length - 1 + i);
+    isRecalled &&= argmax(row) === token;
+    logProbability += logSoftmax(row, token);
+  });
+
+  const decodeMs: number[] = [];
+  const attendMs: number[] = [];
+  let next = answer[answer.length - 1];
+  for (let step = 0; step < decodeSteps; step++) {
+    const attendBefore = timed.elapsedMs();
+    const start = performance.now();
+    next = argmax(await advance(model, Int32Array.of(next), timed.cache, "last"));
+    decodeMs.push(performance.now() - start);
+    attendMs.push(timed.elapsedMs() - attendBefore);
+  }
+  return { isRecalled, logProbability, decodeMs: median(decodeMs), attendMs: median(attendMs) };
+}
+
+/** The same cache, with a clock around its attention; whatever else its layers offer stays as it is. */
+function timeAttention(cache: TrialCache) {
   let elapsed = 0;
-  const layers = cache.layers.map(
-    (layer): AttentionLayer => ({
-      append: (keys, values, tokens) => layer.append(keys, values, tokens),
-      attend: async (queries, out, tokens) => {
-        const start = performance.now();
-        await layer.attend(queries, out, tokens);
-        elapsed += performance.now() - start;
+  const layers = cache.layers.map((layer) => {
+    const attend: typeof layer.attend = async (...args) => {
+      const start = performance.now();
+      await layer.attend(...args);
+      elapsed += performance.now() - start;
+    };
+    return new Proxy(layer, {
+      get: (target, name) => {
+        if (name === "attend") return attend;
+        const member: unknown = Reflect.get(target, name);
+        return typeof member === "function" ? member.bind(target) : member;
       },
-    }),
-  );
-  return { cache: { layers }, elapsedMs: () => elapsed };
-}
-
-function argmax(row: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < row.length; i++) if (row[i] > row[best]) best = i;
-  return best;
-}
-
-function logSoftmax(row: Float32Array, token: number): number {
-  const largest = row[argmax(row)];
-  let sum = 0;
-  for (const logit of row) sum += Math.exp(logit - largest);
-  return row[token] - largest - Math.log(sum);
+    });
+  });
+  return {
+    cache: { layers, maintain: async () => cache.maintain?.() },
+    elapsedMs: () => elapsed,
+  };
 }

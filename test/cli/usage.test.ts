@@ -82,7 +82,11 @@ describe("methods", () => {
 
 describe("status 2: usage", () => {
   it.each<[string, string[], RegExp]>([
-    ["no command", [], /expected apply, methods, --help or --version for command, got undefined/],
+    [
+      "no command",
+      [],
+      /expected apply, eval, methods, --help or --version for command, got undefined/,
+    ],
     ["an unknown command", ["aply"], /for command, got "aply"/],
     ["a second command", ["methods", "apply"], /expected one command for arguments/],
     ["an unknown flag", [...applyLine(), "--frobnicate"], /'--frobnicate'/],

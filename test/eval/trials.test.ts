@@ -5,50 +5,22 @@ import {
   runTrials,
   summarize,
   type TrialCache,
-  type TrialChoice,
+  type TrialKey,
   type TrialProgress,
   tokenizeNeedle,
 } from "../../lib/eval/index.ts";
-import { loadGgufLlama } from "../../lib/runtimes/gguf-llama/index.ts";
-import { ReferenceCache } from "../runtimes/reference-cache.ts";
+import { argumentError } from "../../lib/errors.ts";
+import { type CacheLog, model, recentCache, tokenizer } from "./fixtures.ts";
 
-const { model, tokenizer } = await loadGgufLlama(
-  new URL("../model/recall.gguf", import.meta.url).pathname,
-);
-const { layers, kvHeads, headDim } = model.config;
-const bytesPerSlot = kvHeads * headDim * 2 * 2;
+const { layers } = model.config;
 const prompts = [0.2, 0.6].map((depth, seed) =>
   tokenizeNeedle(tokenizer, needle({ seed, sentences: 10, depth, facts: 3 })),
 );
 
-/** Caches that keep the most recent slots, and a record of what was done with them. */
+/** Opens caches that keep what is recent, and tells what was done with them. */
 function recentCaches() {
-  const events: string[] = [];
-  let open = 0;
-  const wrap = (cache: ReferenceCache, choice: TrialChoice | undefined): TrialCache => {
-    open++;
-    return {
-      layers: cache.layers,
-      fork: (next) => wrap(cache.fork(), next),
-      compress: async () => {
-        const { slots } = cache.layers[0];
-        events.push(`${choice?.method} ${choice?.keep} of ${slots}`);
-        if (choice?.keep != null) cache.keepRecent(Math.floor(choice.keep * slots));
-      },
-      stats: () => {
-        const perLayer = cache.layers.map((layer) => layer.slots * bytesPerSlot);
-        return { total: perLayer.reduce((sum, bytes) => sum + bytes, 0), perLayer };
-      },
-      dispose: () => {
-        open--;
-      },
-    };
-  };
-  return {
-    events,
-    open: () => open,
-    openCache: () => wrap(new ReferenceCache(model.config), undefined),
-  };
+  const log: CacheLog = { events: [], open: 0 };
+  return { events: log.events, open: () => log.open, openCache: () => recentCache(log) };
 }
 
 describe("trials on caches that keep what is recent", async () => {
@@ -149,6 +121,62 @@ describe("trials on caches that keep what is recent", async () => {
       expect(logProbability.low).toBeCloseTo(0.25, 9);
       expect(recall).toEqual({ value: 0, low: 0, high: 0 });
     }
+  });
+});
+
+describe("trials that are known from before", () => {
+  it("are not run again, and a prompt without any other is not prefilled", async () => {
+    const caches = recentCaches();
+    const labels: string[] = [];
+    const seen: TrialKey[] = [];
+    const trials = await runTrials({
+      model,
+      prompts,
+      methods: [{ name: "recent", hasTarget: true }],
+      keeps: [0.5, 0.2],
+      protocols: ["hidden"],
+      openCache: caches.openCache,
+      isDone: ({ prompt, keep }) => prompt === 0 || keep === 0.5,
+      onTrial: (trial) => void seen.push(trial),
+      onProgress: ({ label, total }) => labels.push(`${total} ${label}`),
+    });
+    expect(trials.map(({ prompt, keep }) => [prompt, keep])).toEqual([[1, 0.2]]);
+    expect(seen).toEqual(trials);
+    expect(labels).toEqual(["1 prompt 2, prefill", "1 prompt 2, recent keep 0.2", "1 done"]);
+    expect(caches.open()).toBe(0);
+  });
+});
+
+describe("a method that refuses", () => {
+  it("is reported with its reason, and the others go on", async () => {
+    const caches = recentCaches();
+    const refusing = (inner: TrialCache): TrialCache => ({
+      ...inner,
+      fork: (choice) => {
+        if (choice?.method === "fussy") throw argumentError("fork", "more", "target", 0);
+        return refusing(inner.fork(choice));
+      },
+    });
+    const reasons: string[] = [];
+    const trials = await runTrials({
+      model,
+      prompts: prompts.slice(0, 1),
+      methods: [
+        { name: "fussy", hasTarget: true },
+        { name: "recent", hasTarget: true },
+      ],
+      keeps: [0.5],
+      openCache: () => refusing(caches.openCache()),
+      onRefusal: ({ method, protocol }, error) =>
+        void reasons.push(`${method} ${protocol}: ${error.message}`),
+    });
+    expect(trials.map(({ method }) => method)).toEqual(["recent", "recent"]);
+    expect(reasons).toEqual(
+      ["hidden", "visible"].map(
+        (protocol) => `fussy ${protocol}: fork: expected more for target, got 0`,
+      ),
+    );
+    expect(caches.open()).toBe(0);
   });
 });
 

@@ -1,0 +1,114 @@
+/** The parts of an evaluation that only some methods go through: far past the trained context, and long decoding. */
+import type { Method } from "../cache/method.js";
+import { SpindleKVError } from "../errors.js";
+import { generatedTexts } from "../eval/held-out.js";
+import { progressDisplay } from "../eval/index.js";
+import { memoryOfDecode } from "../eval/long-decode.js";
+import { lossByPosition } from "../eval/long-text.js";
+import type { Setup } from "./eval-measure.js";
+import { countFrom, kTextSeed } from "./eval-setup.js";
+import { methodSpecs } from "./methods.js";
+
+/** The long text is so many times the trained context, the caps are a fraction of it. */
+const kLongContexts = 4;
+const kLongBlocks = 32;
+const kLongCapShare = 0.25;
+const kLongPiece = 32;
+const kLongTexts = 2;
+
+const kDecodeTokens = 2000;
+const kDecodeSamples = 50;
+const kDecodePrompt = 512;
+const kDecodeCap = 256;
+
+/** One method of an experiment with a cap in tokens. */
+interface Capped {
+  readonly label: string;
+  readonly method: Method;
+}
+
+/** Every variant of the registry's methods that fits, with `full` in front. */
+function capped(tokens: number, isWanted: (method: Method) => boolean): Capped[] {
+  const all = methodSpecs.flatMap((spec): Capped[] => {
+    const names = spec.options.map(({ name }) => name);
+    if (!names.includes("tokens")) return [];
+    const words = spec.options.find(({ name }) => name === "positions")?.type ?? [];
+    const variants = Array.isArray(words) && words.length > 0 ? words : [undefined];
+    return variants.flatMap((positions) => {
+      const method = tryMake(() => spec.make({ tokens, ...(positions ? { positions } : {}) }));
+      if (method === undefined || !isWanted(method)) return [];
+      return [{ label: positions ? `${spec.name}:positions=${positions}` : spec.name, method }];
+    });
+  });
+  const full = methodSpecs.find(({ name }) => name === "full");
+  return full === undefined ? all : [{ label: full.name, method: full.make({}) }, ...all];
+}
+
+/** Undefined where the method takes no cap in tokens alone. */
+function tryMake(make: () => Method): Method | undefined {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof SpindleKVError) return undefined;
+    throw error;
+  }
+}
+
+/** Full, and the methods by position that hold a cap with every append. */
+export async function measureLongTexts(setup: Setup): Promise<void> {
+  const { model, tokenizer, journal, caches, stderr } = setup;
+  const { contextLength } = model.config;
+  const tokens = kLongContexts * contextLength;
+  const cap = Math.floor(kLongCapShare * contextLength);
+  const runs = capped(
+    cap,
+    ({ schedule, score }) => schedule === "every-step" && score?.source === "position",
+  ).flatMap((each) => countFrom(0, kLongTexts).map((text) => ({ ...each, text })));
+  const open = runs.filter(({ label, text }) => !journal.has("long-text", `${text}/${label}`));
+  stderr.write(`${tokens} tokens, past the trained context, caps of ${cap}\n`);
+  const show = progressDisplay(stderr);
+  const total = open.length * kLongBlocks;
+  for (const [i, { label, method, text }] of open.entries()) {
+    const [document] = generatedTexts(tokenizer, [kTextSeed - 1 - text], {
+      promptTokens: tokens / 2,
+      restTokens: tokens / 2,
+    });
+    const blocks = await lossByPosition({
+      model,
+      tokens: Int32Array.from([...document.prompt, ...document.rest]),
+      cache: caches.open(method),
+      blockTokens: tokens / kLongBlocks,
+      pieceTokens: kLongPiece,
+      onBlock: (done) => show({ done: i * kLongBlocks + done, total, label }),
+    });
+    journal.add("long-text", `${text}/${label}`, { method: label, text, blocks });
+  }
+}
+
+/** Full, and every method that can hold a cap while it decodes. */
+export async function measureLongDecodes(setup: Setup): Promise<void> {
+  const { model, tokenizer, journal, caches, stderr } = setup;
+  const [{ prompt }] = generatedTexts(tokenizer, [kTextSeed - 1], {
+    promptTokens: Math.min(kDecodePrompt, model.config.contextLength),
+    restTokens: 1,
+  });
+  const runs = capped(
+    kDecodeCap,
+    ({ id, schedule, positions }) =>
+      schedule !== "after-prefill" && (positions === "reindexed" || id !== "streaming-llm"),
+  ).filter(({ label }) => !journal.has("long-decode", label));
+  stderr.write(`${kDecodeTokens} tokens decoded, caps of ${kDecodeCap}\n`);
+  const show = progressDisplay(stderr);
+  const total = runs.length * kDecodeTokens;
+  for (const [i, { label, method }] of runs.entries()) {
+    const samples = await memoryOfDecode({
+      ...{ model, prompt },
+      cache: caches.open(method),
+      steps: kDecodeTokens,
+      every: kDecodeTokens / kDecodeSamples,
+      seed: 1,
+      onSample: (step) => show({ done: i * kDecodeTokens + step, total, label }),
+    });
+    journal.add("long-decode", label, { method: label, samples });
+  }
+}

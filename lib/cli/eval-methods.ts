@@ -1,0 +1,66 @@
+/** The methods of an evaluation: names of the registry, each perhaps with options of its own. */
+import type { BudgetTarget, Method } from "../cache/method.js";
+import { argumentError } from "../errors.js";
+import { readOptions } from "./method-options.js";
+import { findMethod, type MethodSpec, methodSpecs } from "./methods.js";
+
+/** One method to try. */
+export interface EvalMethod {
+  /** What it is called in the report: its name and the options it was given. */
+  readonly label: string;
+  readonly spec: MethodSpec;
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Whether it takes a target; the others run once. */
+  readonly hasTarget: boolean;
+}
+
+/**
+ * Reads `--methods`: names separated by commas, `all` for every one; options follow a name as `:option=value`, so
+ * `streamingllm:positions=reindexed:sinks=8`.
+ *
+ * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT for a name or option that does not exist
+ */
+export function parseMethods(text: string): EvalMethod[] {
+  const methods = text
+    .split(",")
+    .flatMap((part) => (part === "all" ? methodSpecs.map(({ name }) => name) : [part]))
+    .map(parseMethod);
+  const labels = methods.map(({ label }) => label);
+  const double = labels.find((label, i) => labels.indexOf(label) < i);
+  if (double !== undefined) throw argumentError("eval", "each method once", "methods", double);
+  return methods;
+}
+
+function parseMethod(text: string): EvalMethod {
+  const [name, ...parts] = text.split(":");
+  const spec = findMethod(name);
+  const options = Object.fromEntries(
+    parts.map((part) => {
+      const at = part.indexOf("=");
+      if (at < 1) throw argumentError("eval", "option=value after a colon", "methods", text);
+      return [part.slice(0, at), readValue(part.slice(at + 1))];
+    }),
+  );
+  const label = [spec.name, ...parts].join(":");
+  return { label, spec, options, hasTarget: spec.options.some((option) => option.name === "keep") };
+}
+
+/** A word stays a word; numbers, booleans and null are read as such. */
+function readValue(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+/**
+ * The method with a target.
+ *
+ * @param target null where it takes none
+ * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when an option is wrong or one that it needs is missing
+ */
+export function makeEvalMethod({ spec, options }: EvalMethod, target: BudgetTarget | null): Method {
+  const all = JSON.stringify({ ...options, ...target });
+  return spec.make(readOptions(spec.name, spec.options, all));
+}
