@@ -54,6 +54,7 @@ const steps = [
   { name: "errors", command: node("check-errors.mjs") },
   { name: "docs", command: node("check-docs.mjs") },
   { name: "readme", command: node("update-readme.mjs", "--check") },
+  { name: "quality", command: node("update-methods.mjs", "--check") },
   {
     name: "cubin",
     command: node("check-cubin.mjs"),

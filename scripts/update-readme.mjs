@@ -7,16 +7,11 @@
 //
 // A block whose results are not there says so. `--check` writes nothing and fails when a block is not what it
 // should be.
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { filesUnder, readText } from "./support/files.mjs";
-import { fail, root, say } from "./support/run.mjs";
+import { kNone, table, updateBlocks } from "./support/generated-blocks.mjs";
+import { fail } from "./support/run.mjs";
 
 const kResults = "bench/results/cpu";
-const kNone = "No result is committed yet.";
-
-const table = (head, rows) =>
-  [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 
 // ---- methods -------------------------------------------------------------------------------------
 
@@ -163,21 +158,4 @@ function benchBlock() {
 // ---- README.md -----------------------------------------------------------------------------------
 
 const blocks = { methods: methodsBlock, demo: demoBlock, bench: benchBlock };
-const before = readText("README.md");
-if (before === undefined) fail("README.md is not there");
-let after = before;
-for (const [name, make] of Object.entries(blocks)) {
-  const [begin, end] = [`<!-- ${name}:begin -->`, `<!-- ${name}:end -->`];
-  const start = after.indexOf(begin);
-  const stop = after.indexOf(end);
-  if (start < 0 || stop < start) fail(`README.md has no block ${begin} .. ${end}`);
-  after = `${after.slice(0, start + begin.length)}\n${make()}\n${after.slice(stop)}`;
-}
-if (!process.argv.includes("--check")) {
-  writeFileSync(join(root, "README.md"), after);
-  say("README.md is up to date");
-} else if (after === before) {
-  say("README.md agrees with the results");
-} else {
-  fail("README.md is stale: run `node scripts/update-readme.mjs`");
-}
+updateBlocks("README.md", blocks, "scripts/update-readme.mjs");

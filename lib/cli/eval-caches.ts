@@ -1,7 +1,7 @@
 /** Caches of the evaluation: what lib/eval tries, made of the library's own. */
 import { KVCache } from "../cache/kv-cache.js";
 import { full } from "../methods/full.js";
-import type { Method } from "../cache/method.js";
+import type { Method, ScorePart } from "../cache/method.js";
 import { type ExportedSegment, storeAddon } from "../cache/native-store.js";
 import type { Device } from "../device.js";
 import { type CacheContents, runsOf } from "../eval/contents.js";
@@ -26,8 +26,8 @@ export interface EvalCachesOptions {
 
 /** Opens caches. */
 export interface EvalCaches {
-  /** An uncompressed cache for any fork: keys before RoPE, queries recorded. */
-  readonly openBase: () => EvalCache;
+  /** An uncompressed cache for any fork: keys before RoPE, queries recorded, attention summed up per such rows. */
+  readonly openBase: (sums: ScorePart["sums"]) => EvalCache;
   /** A cache of the method from its first token on. */
   readonly open: (method: Method) => EvalCache;
 }
@@ -53,6 +53,7 @@ export function evalCaches({
     compress: async () => {
       await cache.compress();
     },
+    maintain: () => cache.maintain(),
     stats: () => {
       const { bytes, perLayer } = cache.stats();
       return { total: bytes.total, perLayer: perLayer.map((layer) => layer.bytes) };
@@ -69,8 +70,14 @@ export function evalCaches({
     dispose: () => cache.dispose(),
   });
   return {
-    openBase: () =>
-      wrap(new KVCache(device, { ...shape, method: full(), preRopeKeys: true, recordQueries })),
+    openBase: (sums) =>
+      wrap(
+        new KVCache(device, {
+          ...shape,
+          ...{ method: full(), preRopeKeys: true, recordQueries },
+          ...(sums === "none" ? {} : { accumulateScores: sums }),
+        }),
+      ),
     open: (method: Method) => wrap(new KVCache(device, { ...shape, method })),
   };
 }

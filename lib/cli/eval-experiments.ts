@@ -1,5 +1,5 @@
 /** The parts of an evaluation that only some methods go through: far past the trained context, and long decoding. */
-import type { Method } from "../cache/method.js";
+import { isMaintained, isWindowed, type Method } from "../cache/method.js";
 import { SpindleKVError } from "../errors.js";
 import { generatedTexts } from "../eval/held-out.js";
 import { progressDisplay } from "../eval/index.js";
@@ -27,17 +27,20 @@ interface Capped {
   readonly method: Method;
 }
 
-/** Every variant of the registry's methods that fits, with `full` in front. */
-function capped(tokens: number, isWanted: (method: Method) => boolean): Capped[] {
-  const all = methodSpecs.flatMap((spec): Capped[] => {
-    const names = spec.options.map(({ name }) => name);
-    if (!names.includes("tokens")) return [];
-    const words = spec.options.find(({ name }) => name === "positions")?.type ?? [];
-    const variants = Array.isArray(words) && words.length > 0 ? words : [undefined];
-    return variants.flatMap((positions) => {
-      const method = tryMake(() => spec.make({ tokens, ...(positions ? { positions } : {}) }));
-      if (method === undefined || !isWanted(method)) return [];
-      return [{ label: positions ? `${spec.name}:positions=${positions}` : spec.name, method }];
+/** The registry's methods that fit, with a cap; `full` in front. Words of the option `variant` are tried one by one. */
+function capped(tokens: number, isWanted: (method: Method) => boolean, variant?: string): Capped[] {
+  const all = methodSpecs.flatMap(({ name, options, make }): Capped[] => {
+    if (!options.some((option) => option.name === "tokens")) return [];
+    const words = options.find((option) => option.name === variant)?.type;
+    const variants = Array.isArray(words)
+      ? words.map((word) => ({
+          label: `${name}:${variant}=${word}`,
+          own: { [String(variant)]: word },
+        }))
+      : [{ label: name, own: {} }];
+    return variants.flatMap(({ label, own }) => {
+      const method = tryMake(() => make({ tokens, ...own }));
+      return method === undefined || !isWanted(method) ? [] : [{ label, method }];
     });
   });
   const full = methodSpecs.find(({ name }) => name === "full");
@@ -60,10 +63,9 @@ export async function measureLongTexts(setup: Setup): Promise<void> {
   const { contextLength } = model.config;
   const tokens = kLongContexts * contextLength;
   const cap = Math.floor(kLongCapShare * contextLength);
-  const runs = capped(
-    cap,
-    ({ schedule, score }) => schedule === "every-step" && score?.source === "position",
-  ).flatMap((each) => countFrom(0, kLongTexts).map((text) => ({ ...each, text })));
+  const runs = capped(cap, isWindowed, "positions").flatMap((each) =>
+    countFrom(0, kLongTexts).map((text) => ({ ...each, text })),
+  );
   const open = runs.filter(({ label, text }) => !journal.has("long-text", `${text}/${label}`));
   stderr.write(`${tokens} tokens, past the trained context, caps of ${cap}\n`);
   const show = progressDisplay(stderr);
@@ -92,11 +94,10 @@ export async function measureLongDecodes(setup: Setup): Promise<void> {
     promptTokens: Math.min(kDecodePrompt, model.config.contextLength),
     restTokens: 1,
   });
-  const runs = capped(
-    kDecodeCap,
-    ({ id, schedule, positions }) =>
-      schedule !== "after-prefill" && (positions === "reindexed" || id !== "streaming-llm"),
-  ).filter(({ label }) => !journal.has("long-decode", label));
+  const holdsCap = (method: Method) => isWindowed(method) || isMaintained(method);
+  const runs = capped(kDecodeCap, holdsCap).filter(
+    ({ label }) => !journal.has("long-decode", label),
+  );
   stderr.write(`${kDecodeTokens} tokens decoded, caps of ${kDecodeCap}\n`);
   const show = progressDisplay(stderr);
   const total = runs.length * kDecodeTokens;

@@ -2,7 +2,6 @@
 import { createHash } from "node:crypto";
 import { mkdir, readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import type { Method } from "../cache/method.js";
 import type { Device } from "../device.js";
 import { argumentError, SpindleKVError } from "../errors.js";
 import type { NotRun } from "../eval/eval-report.js";
@@ -59,9 +58,6 @@ export function makeable(methods: readonly EvalMethod[]) {
   });
   return { made, notMade };
 }
-
-/** Queries that the method ranks by. */
-export const windowOf = ({ score }: Method) => (score?.source === "attention" ? score.window : 0);
 
 export async function textsOf(
   { texts, textFile }: EvalRequest,

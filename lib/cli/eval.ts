@@ -1,6 +1,7 @@
 /** `spindlekv eval`: perplexity and needle recall of methods at byte budgets, on a model in a GGUF file. */
 import { writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { queriesOf } from "../cache/method.js";
 import { type Device, openDevice } from "../device.js";
 import { nameOf } from "../eval/choices.js";
 import type { CacheContents } from "../eval/contents.js";
@@ -32,7 +33,6 @@ import {
   openEvalJournal,
   orOutputFailure,
   textsOf,
-  windowOf,
 } from "./eval-setup.js";
 
 /**
@@ -56,7 +56,7 @@ export async function evaluate(request: EvalRequest, stderr: ProgressStream): Pr
   const caches = evalCaches({
     ...{ device, methodOf },
     config: model.config,
-    recordQueries: Math.max(1, ...made.map((method) => windowOf(anyOf(method)))),
+    recordQueries: Math.max(1, ...made.map((method) => queriesOf(anyOf(method)))),
   });
   const setup: Setup = {
     ...{ request, model, tokenizer, journal, caches, stderr },

@@ -1,0 +1,161 @@
+// The command on the recall model: small plans, the files they leave, resuming and refusals.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { evalRequest } from "../../lib/cli/eval-options.ts";
+import { makeEvalMethod, parseMethods } from "../../lib/cli/eval-methods.ts";
+import { methodSpecs } from "../../lib/cli/methods.ts";
+import { runCommand, scratchFolder } from "./support.ts";
+
+const model = new URL("../model/recall.gguf", import.meta.url).pathname;
+const folder = scratchFolder();
+
+describe("the methods of an evaluation", () => {
+  it("are all of the registry by default", () => {
+    const { methods } = evalRequest(["--model", model]);
+    expect(methods.map(({ label }) => label)).toEqual(methodSpecs.map(({ name }) => name));
+    for (const { spec, hasTarget } of methods)
+      expect(hasTarget).toBe(
+        spec.name !== "full" && spec.options.some(({ name }) => name === "keep"),
+      );
+  });
+
+  it("take options behind colons", () => {
+    const [method] = parseMethods("streaming-llm:positions=reindexed:sinks=8");
+    expect(method.label).toBe("streamingllm:positions=reindexed:sinks=8");
+    const made = makeEvalMethod(method, { keep: 0.2 });
+    expect(made).toMatchObject({ positions: "reindexed", target: { keep: 0.2 } });
+    expect(made.select?.sinks).toBe(8);
+  });
+
+  it.each([
+    [["--methods", "nosuch"], "method"],
+    [["--methods", "snapkv:window"], "methods"],
+    [["--methods", "snapkv,snap-kv"], "methods"],
+    [["--keep", "0.2,x"], "keep"],
+    [["--keep", "1.5"], "keep"],
+    [["--keep", "0.2,0.2"], "keep"],
+    [["--depths", "2"], "depths"],
+    [["--seeds", "-1"], "seeds"],
+    [["--prompts", "0"], "prompts"],
+    [["--prompts", "1,2"], "prompts"],
+    [["--texts", ""], "texts"],
+    [["--lengths", "10.5"], "lengths"],
+    [["--protocols", "open"], "protocols"],
+    [["--experiments", "long"], "experiments"],
+    [["--subject", "nosuch"], "subject"],
+    [["--device", "gpu"], "device"],
+  ])("and flags are checked: %j", (argv, param) => {
+    expect(() => evalRequest(["--model", model, ...argv])).toThrow(
+      expect.objectContaining({ code: "ERR_SPINDLEKV_ARGUMENT", param }),
+    );
+  });
+});
+
+describe("spindlekv eval", () => {
+  const output = join(folder, "run");
+  const flags = [
+    ...["eval", "--model", model, "--methods", "full,slidingwindow,snapkv", "--keep", "0.4,0.2"],
+    ...["--lengths", "300", "--depths", "0.3,0.8", "--seeds", "1", "--texts", "1"],
+    ...["--experiments", "none", "--device", "cpu", "--output", output],
+  ];
+  const journal = join(output, "eval.jsonl");
+  const report = () => JSON.parse(readFileSync(join(output, "eval.json"), "utf8"));
+
+  it("measures, and leaves a report, a page and a journal", async () => {
+    const { status, stdout, stderr } = await runCommand(...flags);
+    expect(stderr).toMatch(/2 prompts, 1 texts, 3 methods on cpu/);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/hidden +snapkv +0\.2 /);
+    const { rows, texts, comparisons, heads, places } = report();
+    expect(rows).toHaveLength(2 * (1 + 2 + 2));
+    expect(texts).toHaveLength(1 + 2 + 2);
+    expect(places.map(({ depth }: { depth: number }) => depth)).toEqual([0.3, 0.8]);
+    expect(comparisons.every(({ method }: { method: string }) => method === "full")).toBe(true);
+    // Bytes are measured: at most the target, and heads add up to what the layer holds but for slack.
+    for (const { keep, bytes } of rows)
+      if (keep !== null) expect(bytes.high).toBeLessThanOrEqual(keep);
+    const [snap] = heads.filter((each: { method: string }) => each.method === "snapkv");
+    expect(snap.slots).toHaveLength(6);
+    for (const layer of snap.slots) for (const slots of layer) expect(slots).toBeGreaterThan(32);
+    const full = rows.find(({ method }: { method: string }) => method === "full");
+    expect(full.recall.value).toBe(1);
+    expect(readFileSync(join(output, "eval.html"), "utf8")).toContain("Kept tokens of one prompt");
+  });
+
+  it("goes on where it was cut off, and runs nothing twice", async () => {
+    const before = report();
+    const lines = readFileSync(journal, "utf8").trimEnd().split("\n");
+    // Cut within the eighth measurement; mark one of those that stay.
+    const kept = lines.slice(0, 8).map((line) => {
+      const { kind, key, value } = JSON.parse(line);
+      return kind === "needle"
+        ? JSON.stringify({ kind, key, value: { ...value, compressMs: 12345 } })
+        : line;
+    });
+    const marked = kept.filter((line) => line.includes("12345")).length;
+    expect(marked).toBeGreaterThan(0);
+    writeFileSync(journal, `${kept.join("\n")}\n${lines[8].slice(0, 20)}`);
+    const { status } = await runCommand(...flags, "--resume");
+    expect(status).toBe(0);
+    const after = readFileSync(journal, "utf8").trimEnd().split("\n");
+    expect(after.filter((line) => line.includes("12345"))).toHaveLength(marked);
+    const keys = after.slice(1).map((line) => `${JSON.parse(line).kind} ${JSON.parse(line).key}`);
+    expect(new Set(keys).size).toBe(keys.length);
+    // The same answers, whatever the clock said.
+    const answers = ({
+      rows,
+    }: {
+      rows: { recall: object; logProbability: object; bytes: object }[];
+    }) => rows.map(({ recall, logProbability, bytes }) => ({ recall, logProbability, bytes }));
+    expect(answers(report())).toEqual(answers(before));
+    expect(report().texts).toEqual(before.texts);
+  });
+
+  it.each([
+    [[], 2, /expected --resume or another folder for output/],
+    [
+      ["--resume", "--seeds", "7"],
+      2,
+      /expected the settings of .*eval\.jsonl for seeds, that is \[1\], got \[7\]/,
+    ],
+    [["--resume", "--keep", "0.4"], 2, /for keeps, that is \[0\.4,0\.2\], got \[0\.4\]/],
+    [
+      ["--lengths", "4000"],
+      2,
+      /expected at most 1984 tokens with this model for lengths, got 4000/,
+    ],
+    [["--model", `${model}.gone`], 3, /ERR_SPINDLEKV_FILE/],
+    [["--text", `${folder}/gone.txt`], 3, /expected a readable file for text/],
+    [["--output", join(model, "below")], 7, /expected a writable file for output/],
+  ] as const)("refuses %j with status %i", async (more, status, message) => {
+    const before = readFileSync(journal, "utf8");
+    const result = await runCommand(...flags, ...more);
+    expect(result.stderr).toMatch(message);
+    expect(result.status).toBe(status);
+    expect(readFileSync(journal, "utf8")).toBe(before);
+  });
+
+  it("lists what a method refused, with the reason", async () => {
+    const small = join(folder, "small");
+    const { status, stdout } = await runCommand(
+      ...["eval", "--model", model, "--methods", "snapkv", "--keep", "0.05", "--lengths", "200"],
+      ...["--depths", "0.5", "--seeds", "1", "--protocols", "hidden", "--texts", "1"],
+      ...["--experiments", "none", "--device", "cpu", "--output", small],
+    );
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/not run: snapkv keep 0\.05: compress: expected at least the \d+ bytes/);
+  });
+
+  it("reads the user's text", async () => {
+    const own = join(folder, "own.txt");
+    writeFileSync(own, "Nora carried the lantern near the old mill. ".repeat(150));
+    const { status, stderr } = await runCommand(
+      ...["eval", "--model", model, "--methods", "full", "--lengths", "100", "--depths", "0.5"],
+      ...["--seeds", "1", "--protocols", "hidden", "--texts", "9", "--text", own],
+      ...["--experiments", "none", "--device", "cpu", "--output", join(folder, "own")],
+    );
+    expect(stderr).toMatch(/1 prompts, 1 texts/);
+    expect(status).toBe(0);
+  });
+});
