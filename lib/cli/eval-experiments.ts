@@ -1,12 +1,12 @@
 /** The parts of an evaluation that only some methods go through: far past the trained context, and long decoding. */
 import { isMaintained, isWindowed, type Method } from "../cache/method.js";
 import { SpindleKVError } from "../errors.js";
-import { generatedTexts } from "../eval/held-out.js";
+import { longText } from "../eval/held-out.js";
 import { progressDisplay } from "../eval/index.js";
 import { memoryOfDecode } from "../eval/long-decode.js";
 import { lossByPosition } from "../eval/long-text.js";
 import type { Setup } from "./eval-measure.js";
-import { countFrom, kTextSeed } from "./eval-setup.js";
+import { countFrom } from "./eval-setup.js";
 import { methodSpecs } from "./methods.js";
 
 /** The long text is so many times the trained context, the caps are a fraction of it. */
@@ -15,11 +15,14 @@ const kLongBlocks = 32;
 const kLongCapShare = 0.25;
 const kLongPiece = 32;
 const kLongTexts = 2;
+const kLongSeed = 700_000_000; // apart from those of prompts and held-out texts
+const kLongSeedStride = 1_000_000;
 
 const kDecodeTokens = 2000;
 const kDecodeSamples = 50;
 const kDecodePrompt = 512;
 const kDecodeCap = 256;
+const kDecodeSeed = 600_000_000;
 
 /** One method of an experiment with a cap in tokens. */
 interface Capped {
@@ -71,13 +74,9 @@ export async function measureLongTexts(setup: Setup): Promise<void> {
   const show = progressDisplay(stderr);
   const total = open.length * kLongBlocks;
   for (const [i, { label, method, text }] of open.entries()) {
-    const [document] = generatedTexts(tokenizer, [kTextSeed - 1 - text], {
-      promptTokens: tokens / 2,
-      restTokens: tokens / 2,
-    });
     const blocks = await lossByPosition({
       model,
-      tokens: Int32Array.from([...document.prompt, ...document.rest]),
+      tokens: longText(tokenizer, kLongSeed + text * kLongSeedStride, tokens),
       cache: caches.open(method),
       blockTokens: tokens / kLongBlocks,
       pieceTokens: kLongPiece,
@@ -90,10 +89,8 @@ export async function measureLongTexts(setup: Setup): Promise<void> {
 /** Full, and every method that can hold a cap while it decodes. */
 export async function measureLongDecodes(setup: Setup): Promise<void> {
   const { model, tokenizer, journal, caches, stderr } = setup;
-  const [{ prompt }] = generatedTexts(tokenizer, [kTextSeed - 1], {
-    promptTokens: Math.min(kDecodePrompt, model.config.contextLength),
-    restTokens: 1,
-  });
+  const promptTokens = Math.min(kDecodePrompt, Math.floor(model.config.contextLength / 2));
+  const prompt = longText(tokenizer, kDecodeSeed, promptTokens);
   const holdsCap = (method: Method) => isWindowed(method) || isMaintained(method);
   const runs = capped(kDecodeCap, holdsCap).filter(
     ({ label }) => !journal.has("long-decode", label),

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdir, readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Device } from "../device.js";
-import { argumentError, SpindleKVError } from "../errors.js";
+import { argumentError, SpindleKVError, spindleError } from "../errors.js";
 import type { NotRun } from "../eval/eval-report.js";
 import { generatedTexts, ownTexts } from "../eval/held-out.js";
 import { type Journal, openJournal } from "../eval/journal.js";
@@ -70,21 +70,31 @@ export async function textsOf(
   if (textFile === undefined) {
     return generatedTexts(tokenizer, countFrom(kTextSeed, texts), lengths);
   }
-  return ownTexts(tokenizer, await readOwnText(textFile), texts, lengths, textFile);
+  return ownTexts(
+    tokenizer,
+    await readable("text", textFile, (path) => readFile(path, "utf8")),
+    texts,
+    lengths,
+    textFile,
+  );
 }
 
 export const countFrom = (first: number, count: number) =>
   Array.from({ length: count }, (_, i) => first + i);
 
-async function readOwnText(path: string): Promise<string> {
+/** What reading an input gives. @throws {SpindleKVError} ERR_SPINDLEKV_FILE naming the flag where it cannot be read */
+export async function readable<Result>(
+  name: string,
+  path: string,
+  read: (path: string) => Promise<Result>,
+): Promise<Result> {
   try {
-    return await readFile(path, "utf8");
+    return await read(path);
   } catch (error) {
+    if (error instanceof SpindleKVError) throw error;
     const reason = (error as Error).message;
-    throw new SpindleKVError({
-      ...{ code: "ERR_SPINDLEKV_FILE", op: "eval", cause: error },
-      message: `eval: expected a readable file for text, got ${JSON.stringify(path)}: ${reason}`,
-    });
+    const message = `eval: expected a readable file for ${name}, got ${JSON.stringify(path)}: ${reason}`;
+    throw spindleError("ERR_SPINDLEKV_FILE", "eval", message, error);
   }
 }
 

@@ -32,6 +32,7 @@ import {
   makeable,
   openEvalJournal,
   orOutputFailure,
+  readable,
   textsOf,
 } from "./eval-setup.js";
 
@@ -43,7 +44,7 @@ import {
  * @throws {SpindleKVError} of every kind; what was measured is in the journal
  */
 export async function evaluate(request: EvalRequest, stderr: ProgressStream): Promise<string> {
-  const { model, tokenizer } = await loadGgufLlama(request.model);
+  const { model, tokenizer } = await readable("model", request.model, loadGgufLlama);
   const lengths = lengthsOf(request, model);
   const { made, notMade } = makeable(request.methods);
   using device = await openDevice(request.device);

@@ -77,7 +77,7 @@ export function fitSentences(tokens: number, tokensOf: (sentences: number) => nu
   return fits;
 }
 
-/** Documents of the generator, one per seed, cut to the lengths; the facts end within a sentence of the cut. */
+/** Documents of the generator, one per seed. A prompt ends with a sentence: it may be one shorter than asked for. */
 export function generatedTexts(
   tokenizer: Encoder,
   seeds: readonly number[],
@@ -99,12 +99,26 @@ export function generatedTexts(
       (document.sentencesBehind * kTokensPerSentence) / kTokensPerQuestion,
     );
     const { first, second } = heldOutDocument({ ...document, sentences, questions });
+    const cut = tokenizer.encode(first).length;
     const ids = tokenizer.encode(`${first} ${second}`);
-    return {
-      prompt: ids.slice(0, promptTokens),
-      rest: ids.slice(promptTokens, promptTokens + restTokens),
-    };
+    return { prompt: ids.slice(0, cut), rest: ids.slice(cut, cut + restTokens) };
   });
+}
+
+const kShortDocumentTokens = 300; // about, with recall.gguf
+const kShortDocument = { sentences: 12, sentencesBehind: 6, facts: 3, questions: 4 };
+
+/** A text of any length in which no question is far from its fact: short documents, one behind the other. */
+export function longText(tokenizer: Encoder, seed: number, tokens: number): Int32Array {
+  const parts: string[] = [];
+  for (let ids: Int32Array = new Int32Array(); ; ids = tokenizer.encode(parts.join(" "))) {
+    if (ids.length >= tokens) return ids.slice(0, tokens);
+    const missing = Math.ceil((tokens - ids.length) / kShortDocumentTokens);
+    for (let i = 0; i < missing; i++) {
+      const { first, second } = heldOutDocument({ ...kShortDocument, seed: seed + parts.length });
+      parts.push(first, second);
+    }
+  }
 }
 
 /**

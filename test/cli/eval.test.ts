@@ -36,7 +36,7 @@ describe("the methods of an evaluation", () => {
     [["--keep", "1.5"], "keep"],
     [["--keep", "0.2,0.2"], "keep"],
     [["--depths", "2"], "depths"],
-    [["--seeds", "-1"], "seeds"],
+    [["--seeds=-1"], "seeds"],
     [["--prompts", "0"], "prompts"],
     [["--prompts", "1,2"], "prompts"],
     [["--texts", ""], "texts"],
@@ -125,7 +125,11 @@ describe("spindlekv eval", () => {
       2,
       /expected at most 1984 tokens with this model for lengths, got 4000/,
     ],
-    [["--model", `${model}.gone`], 3, /ERR_SPINDLEKV_FILE/],
+    [
+      ["--model", `${model}.gone`],
+      3,
+      /ERR_SPINDLEKV_FILE: eval: expected a readable file for model/,
+    ],
     [["--text", `${folder}/gone.txt`], 3, /expected a readable file for text/],
     [["--output", join(model, "below")], 7, /expected a writable file for output/],
   ] as const)("refuses %j with status %i", async (more, status, message) => {

@@ -3,6 +3,7 @@ import {
   fitSentences,
   generatedTexts,
   heldOutDocument,
+  longText,
   ownTexts,
 } from "../../lib/eval/held-out.ts";
 import { placesOf, promptAt } from "../../lib/eval/prompts.ts";
@@ -41,9 +42,11 @@ describe("generated texts", () => {
   const lengths = { promptTokens: 400, restTokens: 120 };
   const texts = generatedTexts(tokenizer, [1, 2], lengths);
 
-  it("have the lengths asked for and differ by seed", () => {
+  it("have the lengths asked for, a prompt up to a sentence less, and differ by seed", () => {
     for (const { prompt, rest } of texts) {
-      expect([prompt.length, rest.length]).toEqual([400, 120]);
+      expect(rest).toHaveLength(120);
+      expect(prompt.length).toBeLessThanOrEqual(400);
+      expect(prompt.length).toBeGreaterThan(370);
       expect(prompt[0]).toBe(tokenizer.bos);
     }
     expect(texts[0].rest).not.toEqual(texts[1].rest);
@@ -54,6 +57,23 @@ describe("generated texts", () => {
       expect([...tokenizer.decode(prompt).matchAll(factForm)].length).toBeGreaterThanOrEqual(4);
       expect([...tokenizer.decode(rest).matchAll(questionForm)].length).toBeGreaterThanOrEqual(1);
       expect(tokenizer.decode(prompt)).not.toMatch(questionForm);
+    }
+  });
+});
+
+describe("a long text", () => {
+  it("has its length, and each question within 600 tokens of its fact", () => {
+    const ids = longText(tokenizer, 9, 2500);
+    expect(ids).toHaveLength(2500);
+    expect(ids).toEqual(longText(tokenizer, 9, 2500));
+    expect(ids).not.toEqual(longText(tokenizer, 10, 2500));
+    const text = tokenizer.decode(ids);
+    const asked = [...text.matchAll(questionForm)];
+    expect(asked.length).toBeGreaterThan(15);
+    for (const { 0: question, 1: name, 2: value, index } of asked) {
+      const fact = text.slice(0, index).lastIndexOf(` of ${name} is ${value}.`);
+      expect(fact, question).toBeGreaterThan(-1);
+      expect(tokenizer.encode(text.slice(fact, index)).length).toBeLessThan(600);
     }
   });
 });
