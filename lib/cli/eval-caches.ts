@@ -45,7 +45,7 @@ export function evalCaches({
     kvHeads: config.kvHeads,
     headDim: config.headDim,
     dtype: "f16",
-    rope: { theta: config.ropeTheta, style: "norm" },
+    rope: config.rope,
   } as const;
   const wrap = (cache: KVCache): EvalCache => ({
     layers: cache.layers,

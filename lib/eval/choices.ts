@@ -24,8 +24,6 @@ export interface TrialCache extends AttentionCache {
   /** An independent continuation; with a choice, one that `compress` compresses that way. */
   fork(choice?: TrialChoice): TrialCache;
   compress(): Promise<void>;
-  /** What the method's schedule asks for after a forward pass. */
-  maintain?(): Promise<unknown>;
   /** Bytes held now, everything counted: in total and by layer. */
   stats(): TrialBytes;
   dispose(): void;
@@ -93,18 +91,6 @@ export async function compressFork(base: TrialCache, choice: TrialChoice): Promi
     cache.dispose();
     throw error;
   }
-}
-
-/** A forward pass, and what the cache's method does after one. */
-export async function advance(
-  model: TrialModel,
-  tokens: Int32Array,
-  cache: AttentionCache & Pick<TrialCache, "maintain">,
-  logits: "last" | "all",
-): Promise<Float32Array> {
-  const result = await model.forward(tokens, cache, { logits });
-  await cache.maintain?.();
-  return result;
 }
 
 /** Bytes of one layer of a native f16 cache: K and V, two bytes each. */

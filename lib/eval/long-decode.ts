@@ -1,5 +1,5 @@
 /** What a cache holds while it decodes many tokens: with a cap it stays flat. */
-import { advance, type TrialCache, type TrialModel } from "./choices.js";
+import type { TrialCache, TrialModel } from "./choices.js";
 import { Random } from "./random.js";
 
 /** Memory of a cache at one moment. */
@@ -41,7 +41,7 @@ export async function memoryOfDecode(options: LongDecodeOptions): Promise<Memory
   const random = new Random(seed);
   const samples: MemorySample[] = [];
   try {
-    let logits = await advance(model, prompt, cache, "last");
+    let logits = await model.forward(prompt, cache, { logits: "last" });
     await cache.compress();
     let start = performance.now();
     const sample = (step: number) => {
@@ -52,7 +52,7 @@ export async function memoryOfDecode(options: LongDecodeOptions): Promise<Memory
     };
     sample(0);
     for (let step = 1; step <= steps; step++) {
-      logits = await advance(model, Int32Array.of(draw(logits, random)), cache, "last");
+      logits = await model.forward(Int32Array.of(draw(logits, random)), cache, { logits: "last" });
       if (step % every === 0 || step === steps) sample(step);
     }
   } finally {

@@ -7,7 +7,6 @@
  */
 import type { SpindleKVError } from "../errors.js";
 import {
-  advance,
   type CompressedFork,
   choicesOf,
   compressFork,
@@ -147,7 +146,7 @@ export async function feed(
   const losses: number[] = [];
   for (let start = 0; start < tokens.length; start += pieceTokens) {
     const piece = tokens.subarray(start, start + pieceTokens);
-    const logits = await advance(model, piece, cache, "all");
+    const logits = await model.forward(piece, cache, { logits: "all" });
     for (let i = 0; i < piece.length; i++) {
       const row = logits.subarray(i * vocabulary, (i + 1) * vocabulary);
       losses.push(-logSoftmax(row, targets[start + i]));

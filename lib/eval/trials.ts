@@ -10,7 +10,6 @@
  */
 import type { SpindleKVError } from "../errors.js";
 import {
-  advance,
   argmax,
   type CompressedFork,
   choicesOf,
@@ -187,7 +186,7 @@ async function ask(
   const { vocabulary } = model.config;
   const timed = timeAttention(cache);
   const input = Int32Array.from([...question, ...answer.subarray(0, -1)]);
-  const logits = await advance(model, input, timed.cache, "all");
+  const logits = await model.forward(input, timed.cache, { logits: "all" });
   const rowAfter = (token: number) => logits.subarray(token * vocabulary, (token + 1) * vocabulary);
   let isRecalled = true;
   let logProbability = 0;
@@ -203,7 +202,7 @@ async function ask(
   for (let step = 0; step < decodeSteps; step++) {
     const attendBefore = timed.elapsedMs();
     const start = performance.now();
-    next = argmax(await advance(model, Int32Array.of(next), timed.cache, "last"));
+    next = argmax(await model.forward(Int32Array.of(next), timed.cache, { logits: "last" }));
     decodeMs.push(performance.now() - start);
     attendMs.push(timed.elapsedMs() - attendBefore);
   }
