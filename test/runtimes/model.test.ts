@@ -172,6 +172,16 @@ describe("a model file that the runtime cannot run is refused", () => {
     );
   });
 
+  it("by its size, before a weight is read", () => {
+    const file = parseGguf(writeGguf(metadata, tensors));
+    const info = { name: "blk.0.ffn_up.weight", shape: [4, 2 ** 28], type: "f16", byteOffset: 0 };
+    const readTensor = () => {
+      throw new Error("read");
+    };
+    const huge = { ...file, tensors: new Map([...file.tensors, [info.name, info]]), readTensor };
+    expect(() => new LlamaModel(huge)).toThrow(/matrices of at most 4160749568 bytes .*got 429496/);
+  });
+
   it("by divisors of its frequencies that do not fit", () => {
     const factors = (count: number) => ({
       "rope_freqs.weight": floatTensor([count], Array(count).fill(2)),

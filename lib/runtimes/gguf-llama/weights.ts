@@ -5,6 +5,8 @@ import { fileError } from "./failures.js";
 import type { GgufFile } from "./gguf.js";
 import { type Linear, LinearStore } from "./linear.js";
 
+const kMaxBytes = 2 ** 32 - 2 ** 27; // WebAssembly's 4 GiB, less room for activations
+
 /** One layer. */
 export interface Block {
   readonly attentionNorm: Float32Array;
@@ -33,6 +35,7 @@ export interface Weights {
 export function readWeights(file: GgufFile, config: LlamaConfig): Weights {
   const { layers, width, feedForward, queryHeads, kvHeads, headDim, vocabulary } = config;
   const { hasHeadNorm, hasRopeFactors } = architectures[config.architecture];
+  checkSize(file);
   const used = new Set<string>();
   if (hasRopeFactors) used.add("rope_freqs.weight"); // read with the configuration
   const tensor = (name: string, elements: number): Float32Array => {
@@ -81,6 +84,18 @@ export function readWeights(file: GgufFile, config: LlamaConfig): Weights {
     );
   }
   return { embed, blocks, outputNorm, output };
+}
+
+/** @throws Error when the matrices, as float32, would not fit the memory they are multiplied in */
+function checkSize(file: GgufFile): void {
+  const isTied = !file.tensors.has("output.weight");
+  const elements = [...file.tensors.values()]
+    .filter(({ name, shape }) => shape.length > 1 && (isTied || name !== "token_embd.weight"))
+    .reduce((sum, { shape }) => sum + shape.reduce((product, extent) => product * extent, 1), 0);
+  if (elements * 4 <= kMaxBytes) return;
+  throw fileError(
+    `gguf-llama: expected matrices of at most ${kMaxBytes} bytes as float32, got ${elements * 4}`,
+  );
 }
 
 function embedder(rows: Float32Array, width: number) {
