@@ -42,7 +42,7 @@ export function adaptiveHeads(options: AdaptiveHeadsOptions): EvidenceBudget {
     id: "adaptive-heads",
     kind: "evidence",
     needs: layers.needs,
-    options: Object.freeze({ ...layers.options, floor }),
+    options: Object.freeze({ layers: layers.id, ...layers.options, floor }),
     statistics: layers.kind === "evidence" ? layers.statistics : Object.freeze([]),
     size: "target",
     cascades: layers.kind === "shape" || layers.cascades,

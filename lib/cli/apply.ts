@@ -100,6 +100,7 @@ async function fillLayer(
   if (isRanked || isEncoded) await checkFinite(keys, keyName, 0, `method ${method.id} reads it`);
   if (isEncoded) await checkFinite(values, valueName, 0, `method ${method.id} encodes it`);
   cache.layers[layer].append(keys, values);
+  if (dump.readsHidden) await observeLayer(cache, file, dump, layer);
   const read = sumsOf(method) === "none" ? queriesOf(method) : dump.tokens;
   const count = Math.min(dump.tokens, read);
   if (count === 0) return;
@@ -109,6 +110,22 @@ async function fillLayer(
   using unread = Tensor.zeros(device, "f32", [...queries.shape]);
   await cache.layers[layer].attend(queries, unread);
   await device.synchronize();
+}
+
+/** Shows the residual stream before and after a layer's attention. */
+async function observeLayer(
+  cache: KVCache,
+  file: SafetensorsFile,
+  { tokens }: Dump,
+  layer: number,
+): Promise<void> {
+  const read = async (part: string) => {
+    const name = tensorName(layer, part);
+    using rows = await readRows(file, cache.device, name);
+    await checkFinite(rows, name, 0, `method ${cache.method.id} reads it`);
+    return (await rows.read()) as Float32Array;
+  };
+  cache.layers[layer].observe(await read("hidden_in"), await read("hidden_out"), tokens);
 }
 
 /** Output of the last query over what is stored now, [queryHeads, headDim]. */

@@ -2,8 +2,9 @@
  * What a dump must hold, checked from the header before any tensor is read.
  *
  * Per layer l: `layers.{l}.query` [queryHeads, tokens, headDim], `.key` (before RoPE) and/or `.key_rope` (after it) and
- * `.value` [kvHeads, tokens, headDim]; metadata `rope_theta`, `rope_style`, `rope_dims`, `query_rope`. Anything else
- * (`.hidden_in`, `.hidden_out`) is left unread.
+ * `.value` [kvHeads, tokens, headDim]; `.hidden_in` and `.hidden_out` [tokens, width] (the residual stream before the
+ * layer and after its attention was added) for methods that read it; metadata `rope_theta`, `rope_style`, `rope_dims`,
+ * `query_rope`. Anything else is left unread.
  */
 import type { CacheRope } from "../cache/kv-cache.js";
 import { type Method, needsPreRopeKeys } from "../cache/method.js";
@@ -31,6 +32,8 @@ export interface Dump {
   readonly rope: (CacheRope & { readonly nRot: number }) | undefined;
   /** Whether the queries come after RoPE. */
   readonly hasRotatedQueries: boolean;
+  /** Whether the method reads the residual stream. */
+  readonly readsHidden: boolean;
 }
 
 /** Name of a tensor of a layer. */
@@ -81,6 +84,8 @@ export function checkDump(file: SafetensorsFile, method: Method): Dump {
       throw inputError(`the dtype of layer 0 (${key.dtype})`, tensorName(layer, keyName), dtype);
     }
   }
+  const readsHidden = method.budget?.needs.includes("hidden states") === true;
+  if (readsHidden) checkHidden(file, layers, tokens, method);
   const hasRotatedQueries = wordOf(file, "query_rope", ["pre", "post"], "post") === "post";
   const hasRotatedKeys = keyName === "key_rope";
   const why = hasRotatedKeys
@@ -89,7 +94,23 @@ export function checkDump(file: SafetensorsFile, method: Method): Dump {
   const isTurned = !hasRotatedKeys || !hasRotatedQueries;
   const dtype = dtypes[key.dtype as keyof typeof dtypes];
   const rope = isTurned ? ropeOf(file, headDim, why) : undefined;
-  return { layers, queryHeads, kvHeads, tokens, headDim, dtype, keyName, rope, hasRotatedQueries };
+  const shape = { layers, queryHeads, kvHeads, tokens, headDim };
+  return { ...shape, dtype, keyName, rope, hasRotatedQueries, readsHidden };
+}
+
+/** The residual stream of every layer, all of one width. */
+function checkHidden(file: SafetensorsFile, layers: number, tokens: number, method: Method): void {
+  const why = `method ${method.id} needs it`;
+  const first = entryOf(file, tensorName(0, "hidden_in"), why);
+  const width = first.shape[1] ?? 0;
+  if (first.shape.length !== 2 || first.shape[0] !== tokens || width === 0) {
+    throw inputError(`shape [${tokens}, width]`, tensorName(0, "hidden_in"), first.shape);
+  }
+  for (let layer = 0; layer < layers; layer++) {
+    for (const part of ["hidden_in", "hidden_out"]) {
+      checkTensor(file, tensorName(layer, part), [tokens, width], why);
+    }
+  }
 }
 
 /** Layers are numbered from 0; the highest number counts them, and a gap shows as a missing tensor. */
@@ -128,9 +149,14 @@ function checkRank(name: string, { shape }: TensorEntry): [number, number, numbe
   return [shape[0], shape[1], shape[2]];
 }
 
-function checkTensor(file: SafetensorsFile, name: string, expected: readonly number[]): void {
-  const { shape, dtype } = entryOf(file, name, "every layer has one");
-  if (shape.length !== 3 || shape.some((n, axis) => n !== expected[axis])) {
+function checkTensor(
+  file: SafetensorsFile,
+  name: string,
+  expected: readonly number[],
+  why = "every layer has one",
+): void {
+  const { shape, dtype } = entryOf(file, name, why);
+  if (shape.length !== expected.length || shape.some((n, axis) => n !== expected[axis])) {
     throw inputError(`shape ${describeValue(expected)}`, name, shape);
   }
   if (!Object.hasOwn(dtypes, dtype)) throw inputError("dtype F32, F16 or BF16", name, dtype);

@@ -4,8 +4,18 @@ import { argumentError, describeValue, spindleError } from "../errors.js";
 /** One option of a method. */
 export interface OptionSpec {
   readonly name: string;
-  /** What a value must be; an array lists the words that are allowed. */
-  readonly type: "number" | "boolean" | "pool" | readonly string[];
+  /**
+   * What a value must be; an array lists the words that are allowed. "layers": a list of layers or "sixteenth";
+   * "schedule": a word or an object as `Schedule` has it; "object": any, which the method checks.
+   */
+  readonly type:
+    | "number"
+    | "boolean"
+    | "pool"
+    | "layers"
+    | "schedule"
+    | "object"
+    | readonly string[];
   /** One line: meaning, unit and range. */
   readonly meaning: string;
   /** Of the method it belongs to; left out: there is none. */
@@ -29,7 +39,43 @@ export const sinksOption: OptionSpec = {
   meaning: "first slots that always stay",
 };
 
-/** Options of the observation window and of what is protected. */
+/** Last slots that are never dropped. */
+export const recentOption: OptionSpec = {
+  name: "recent",
+  type: "number",
+  meaning: "last slots that always stay",
+};
+
+/** Layers that are left alone. */
+export const skipLayersOption: OptionSpec = {
+  name: "skipLayers",
+  type: "layers",
+  meaning: 'layers that keep everything, or "sixteenth": the first sixteenth of them',
+};
+
+/** Who shares a ranking. */
+export const scopeOption: OptionSpec = {
+  name: "scope",
+  type: ["kv-head", "layer"],
+  meaning: "one ranking for each KV head, or for all heads of a layer",
+};
+
+/** When compression happens; a dump is compressed once. */
+export const scheduleOption: OptionSpec = {
+  name: "schedule",
+  type: "schedule",
+  meaning:
+    '"after-prefill", "per-layer", "every-step", {"every": n} or {"overflow": n}; no effect on a dump',
+};
+
+/** With rankings per query head. */
+export const visibilityOption: OptionSpec = {
+  name: "visibility",
+  type: ["group", "head"],
+  meaning: "who sees a slot that some heads selected, with group unfold",
+};
+
+/** Options of the observation window. */
 export const windowOptions: readonly OptionSpec[] = [
   { name: "window", type: "number", meaning: "last queries that rank, 1..1024" },
   { name: "pool", type: "pool", meaning: kMeaningOfPool },
@@ -39,11 +85,27 @@ export const windowOptions: readonly OptionSpec[] = [
     type: ["unfold", "mean", "max", "sum"],
     meaning: "how the query heads of a KV head share a ranking",
   },
-  sinksOption,
+  scopeOption,
+  { name: "statistic", type: ["sum", "max"], meaning: "of the window's probabilities" },
   {
-    name: "visibility",
-    type: ["group", "head"],
-    meaning: "who sees a slot that some heads selected, with group unfold",
+    name: "gamma",
+    type: "number",
+    meaning: "weight of the variance over the window's queries beside their mean, >= 0",
+  },
+  {
+    name: "distanceWeight",
+    type: "number",
+    meaning: "weight of the last query relative to the first, > 0",
+  },
+  {
+    name: "windowFraction",
+    type: "number",
+    meaning: "window at most so much of the tokens, (0, 1]",
+  },
+  {
+    name: "valueNorm",
+    type: ["none", "l2", "l1-max"],
+    meaning: "scores times the L2 norm of the slot's value, or the largest L1 norm of the head's",
   },
 ];
 
@@ -119,6 +181,20 @@ function checkType({ name, type }: OptionSpec, value: unknown): void {
     checkPool(param, value);
     return;
   }
+  if (type === "layers") {
+    checkLayers(param, value);
+    return;
+  }
+  if (type === "schedule" || type === "object") {
+    // What is in it is the method's to check.
+    const isWord = type === "schedule" && typeof value === "string";
+    const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+    if (!isWord && !isObject) {
+      const expected = type === "schedule" ? "a word or an object" : "an object";
+      throw argumentError("apply", expected, param, value);
+    }
+    return;
+  }
   if (type === "number" || type === "boolean") {
     if (typeof value !== type) throw argumentError("apply", `a ${type}`, param, value);
     return;
@@ -126,6 +202,12 @@ function checkType({ name, type }: OptionSpec, value: unknown): void {
   if (typeof value !== "string" || !type.includes(value)) {
     throw argumentError("apply", type.map(describeValue).join(" or "), param, value);
   }
+}
+
+function checkLayers(param: string, value: unknown): void {
+  if (value === "sixteenth") return;
+  if (Array.isArray(value) && value.every((layer) => typeof layer === "number")) return;
+  throw argumentError("apply", 'a list of layers, or "sixteenth"', param, value);
 }
 
 const kPoolParts = ["kind", "kernel", "divisor"];

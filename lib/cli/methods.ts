@@ -1,135 +1,19 @@
-/** The methods that the command knows, with their options and defaults. */
-import type { Method } from "../cache/method.js";
+/** The methods that the command knows, by family. */
 import { argumentError } from "../errors.js";
-import { full } from "../methods/full.js";
-import { pyramidKV } from "../methods/pyramid-kv.js";
-import { slidingWindow } from "../methods/sliding-window.js";
-import { snapKV } from "../methods/snap-kv.js";
-import { spindleKV } from "../methods/spindle-kv.js";
-import { streamingLLM } from "../methods/streaming-llm.js";
-import {
-  codebookOptions,
-  knownNames,
-  type OptionSpec,
-  readOptions,
-  sinksOption,
-  targetOptions,
-  windowOptions,
-} from "./method-options.js";
+import { knownNames, readOptions } from "./method-options.js";
+import type { MethodSpec } from "./method-spec.js";
+import { methodsByAge } from "./specs/by-age.js";
+import { methodsByAttention } from "./specs/by-attention.js";
+import { methodsByCodebook } from "./specs/by-codebook.js";
+import { methodsByHistory } from "./specs/by-history.js";
 
-/** One method of the command. */
-export interface MethodSpec {
-  readonly name: string;
-  /** The same in kebab case, accepted as well. */
-  readonly kebab: string;
-  /** One line. */
-  readonly summary: string;
-  readonly options: readonly OptionSpec[];
-  /** The method of checked options. */
-  readonly make: (options: Record<string, unknown>) => Method;
-}
+export type { MethodSpec } from "./method-spec.js";
 
-/** Defaults as the method itself has them, read from its parts so that none is written down twice. */
-function defaultsOf({ score, budget, select, codec, positions }: Method): Record<string, unknown> {
-  return {
-    positions,
-    ...score?.options,
-    ...budget?.options,
-    ...(codec.id === "codebook" ? codec : {}),
-    sinks: select?.sinks,
-    visibility: select?.visibility,
-  };
-}
-
-/** Any target: the parts do not depend on it. */
-const kSomeTarget = { keep: 0.5 };
-
-function define(spec: MethodSpec): MethodSpec {
-  const defaults = defaultsOf(spec.make(kSomeTarget));
-  const options = spec.options.map((option) =>
-    option.name in defaults ? { ...option, default: defaults[option.name] } : option,
-  );
-  return { ...spec, options };
-}
-
-const spindleOptions: readonly OptionSpec[] = [
-  ...targetOptions,
-  ...windowOptions,
-  {
-    name: "beta",
-    type: "number",
-    meaning: "fraction of the context that the last layer keeps at least",
-  },
-  ...codebookOptions,
-];
-
-// The options were checked by name and type, and the method checks their ranges: that is what each cast says.
 export const methodSpecs: readonly MethodSpec[] = [
-  define({
-    name: "full",
-    kebab: "full",
-    summary: "everything stays",
-    options: [],
-    make: () => full(),
-  }),
-  define({
-    name: "slidingwindow",
-    kebab: "sliding-window",
-    summary: "the last slots",
-    options: targetOptions,
-    make: (options) => slidingWindow(options as Parameters<typeof slidingWindow>[0]),
-  }),
-  define({
-    name: "streamingllm",
-    kebab: "streaming-llm",
-    summary: "attention sinks and the last slots",
-    options: [
-      ...targetOptions,
-      sinksOption,
-      {
-        name: "positions",
-        type: ["original", "reindexed"],
-        meaning: "RoPE by logical position, or by slot index in the cache",
-      },
-    ],
-    make: (options) => streamingLLM(options as Parameters<typeof streamingLLM>[0]),
-  }),
-  define({
-    name: "snapkv",
-    kebab: "snap-kv",
-    summary: "what the last queries attend to, equally many slots in every layer",
-    options: [...targetOptions, ...windowOptions],
-    make: (options) => snapKV(options as Parameters<typeof snapKV>[0]),
-  }),
-  define({
-    name: "pyramidkv",
-    kebab: "pyramid-kv",
-    summary: "SnapKV's ranking with budgets that fall with depth",
-    options: [
-      ...targetOptions,
-      ...windowOptions,
-      {
-        name: "beta",
-        type: "number",
-        meaning: "the last layer keeps a beta-th of the mean budget, > 1",
-      },
-    ],
-    make: (options) => pyramidKV(options as Parameters<typeof pyramidKV>[0]),
-  }),
-  define({
-    name: "spindlekv",
-    kebab: "spindle-kv",
-    summary: "eviction with falling budgets, then codebooks of keys and values",
-    options: spindleOptions,
-    make: (options) => spindleKV(options as Parameters<typeof spindleKV>[0]),
-  }),
-  define({
-    name: "spindlekv-paper",
-    kebab: "spindle-kv-paper",
-    summary: "SpindleKV as its paper has it: no pooling, a ranking and a view per query head",
-    options: spindleOptions,
-    make: (options) => spindleKV.paper(options as Parameters<typeof spindleKV.paper>[0]),
-  }),
+  ...methodsByAge,
+  ...methodsByAttention,
+  ...methodsByHistory,
+  ...methodsByCodebook,
 ];
 
 /**
@@ -153,6 +37,10 @@ export function findMethod(name: string): MethodSpec {
 export function makeMethod(name: string, text: string) {
   const spec = findMethod(name);
   const options = readOptions(spec.name, spec.options, text);
+  const absent = Object.keys(spec.required).find((option) => options[option] === undefined);
+  if (absent !== undefined) {
+    throw argumentError("apply", `a value for method ${spec.name}`, `options.${absent}`, undefined);
+  }
   return { spec, options, method: spec.make(options) };
 }
 
@@ -168,5 +56,5 @@ export function listMethods(): string {
     });
     return [`${spec.name}${aliases}: ${spec.summary}`, ...lines].join("\n");
   });
-  return `${blocks.join("\n\n")}\n\nIn brackets: the default. Exactly one of keep, bytes and tokens must be given.\n`;
+  return `${blocks.join("\n\n")}\n\nIn brackets: the default. Exactly one of keep, bytes and tokens must be given where a method has them.\n`;
 }

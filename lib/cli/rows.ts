@@ -36,6 +36,7 @@ export async function convertRows(rows: Tensor, dtype: "f32" | "f16" | "bf16"): 
 /**
  * Refuses rows that are not finite, naming the first such element.
  *
+ * @param rows [heads, tokens, headDim] or [tokens, width]
  * @param name tensor in the file
  * @param first position of the rows' first token
  * @throws {SpindleKVError} ERR_SPINDLEKV_NON_FINITE
@@ -44,9 +45,12 @@ export async function checkFinite(rows: Tensor, name: string, first: number, why
   const values = (await rows.read()) as Float32Array;
   const wrong = values.findIndex((value) => !Number.isFinite(value));
   if (wrong < 0) return;
-  const [, tokens, headDim] = rows.shape;
-  const row = Math.floor(wrong / headDim);
-  const place = [Math.floor(row / tokens), first + (row % tokens), wrong % headDim];
+  const width = rows.shape.at(-1) as number;
+  const tokens = rows.shape.at(-2) as number;
+  const row = Math.floor(wrong / width);
+  // Heads come before the tokens, where there are any.
+  const heads = rows.shape.length > 2 ? [Math.floor(row / tokens)] : [];
+  const place = [...heads, first + (row % tokens), wrong % width];
   const message = `expected finite numbers for ${name}, got ${values[wrong]} at [${place.join(", ")}] (${why})`;
   throw spindleError("ERR_SPINDLEKV_NON_FINITE", "apply", message);
 }

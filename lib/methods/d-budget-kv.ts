@@ -9,8 +9,8 @@ import { compose } from "./compose.js";
 export interface DBudgetKVOptions extends CoverageOptions {
   /** First slots that always stay. Default 4 (paper). */
   readonly sinks?: number;
-  /** Layers that keep everything. Default [0, 1] (paper). */
-  readonly skipLayers?: readonly number[];
+  /** Layers that keep everything, or "sixteenth": the first sixteenth of them. Default [0, 1] (paper). */
+  readonly skipLayers?: readonly number[] | "sixteenth";
 }
 
 /**

@@ -54,8 +54,14 @@ export interface DumpValues {
     readonly key: Float64Array;
     readonly keyRope: Float64Array;
     readonly value: Float64Array;
+    /** The residual stream before the layer and after its attention, [tokens, kHiddenWidth]. */
+    readonly hiddenIn: Float64Array;
+    readonly hiddenOut: Float64Array;
   }[];
 }
+
+/** Width of the residual stream in a random dump. */
+export const kHiddenWidth = 24;
 
 type Rope = DumpValues["rope"];
 
@@ -97,6 +103,8 @@ export function randomDump(options: DumpOptions): DumpValues {
   const { seed, shape, dtype = "F32", directions } = options;
   const { layers, queryHeads, kvHeads, tokens, headDim } = shape;
   const random = new Prng(seed);
+  // A source of its own: dumps without hidden states keep their numbers.
+  const hiddenRandom = new Prng(seed + 1_000_000);
   const rope = { theta: 10_000, style: options.style ?? "norm", nRot: options.nRot ?? headDim };
   const round = (x: number) => roundTo(dtype.toLowerCase() as "f32", x);
   const normals = (count: number, scale: number) =>
@@ -119,12 +127,17 @@ export function randomDump(options: DumpOptions): DumpValues {
     shape,
     dtype,
     rope,
-    layers: Array.from({ length: layers }, () => {
+    layers: Array.from({ length: layers }, (_, l) => {
+      const hiddenIn = Float64Array.from({ length: tokens * kHiddenWidth }, () =>
+        round(hiddenRandom.normal()),
+      );
+      const hiddenOut = hiddenIn.map((x) => round(x + 0.2 * (l + 1) * hiddenRandom.normal()));
       const queryPre = normals(queryHeads * tokens * headDim, 2);
       const key = shared(kvHeads);
       const value = shared(kvHeads);
       const query = turnAll(queryPre, shape, rope, round);
-      return { query, queryPre, key, keyRope: turnAll(key, shape, rope, round), value };
+      const keyRope = turnAll(key, shape, rope, round);
+      return { query, queryPre, key, keyRope, value, hiddenIn, hiddenOut };
     }),
   };
 }
@@ -136,9 +149,11 @@ export function encode(name: string, dtype: DumpDType, shape: number[], values: 
   return { name, dtype, shape, data: Uint16Array.from(values, (x) => toBits(format, x)) };
 }
 
+export type DumpPart = "query" | "key" | "key_rope" | "value" | "hidden_in" | "hidden_out";
+
 export interface DumpParts {
   /** Tensors of each layer. */
-  readonly parts?: readonly ("query" | "key" | "key_rope" | "value")[];
+  readonly parts?: readonly DumpPart[];
   readonly queryRope?: "pre";
   readonly metadata?: Readonly<Record<string, string>>;
 }
@@ -151,8 +166,17 @@ export function tensorsOf(dump: DumpValues, options: DumpParts = {}): OutputTens
     parts.map((part) => {
       const heads = part === "query" ? queryHeads : kvHeads;
       const query = options.queryRope === "pre" ? layer.queryPre : layer.query;
-      const values = { query, key: layer.key, key_rope: layer.keyRope, value: layer.value }[part];
-      return encode(`layers.${l}.${part}`, dump.dtype, [heads, tokens, headDim], values);
+      const values = {
+        query,
+        key: layer.key,
+        key_rope: layer.keyRope,
+        value: layer.value,
+        hidden_in: layer.hiddenIn,
+        hidden_out: layer.hiddenOut,
+      }[part];
+      const isHidden = part.startsWith("hidden");
+      const shape = isHidden ? [tokens, kHiddenWidth] : [heads, tokens, headDim];
+      return encode(`layers.${l}.${part}`, dump.dtype, shape, values);
     }),
   );
 }

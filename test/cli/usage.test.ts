@@ -66,7 +66,7 @@ describe("methods", () => {
   });
 
   it.each(methodSpecs)("$name: giving the defaults is giving nothing", (spec) => {
-    const target = { keep: 0.2 };
+    const target = { ...(spec.hasTarget ? { keep: 0.2 } : {}), ...spec.required };
     const defaults = spec.options.filter((option) => option.default !== undefined);
     const given = Object.fromEntries(defaults.map((option) => [option.name, option.default]));
     const bare = spec.make(target);
@@ -74,9 +74,29 @@ describe("methods", () => {
     // Parts are compared by what they were made with.
     expect(JSON.parse(JSON.stringify(full))).toEqual(JSON.parse(JSON.stringify(bare)));
     const hasNoDefault = spec.options.filter((option) => option.default === undefined);
-    expect(hasNoDefault.map(({ name }) => name)).toEqual(
-      spec.name === "full" ? [] : ["keep", "bytes", "tokens"],
+    expect(hasNoDefault.map(({ name }) => name)).toEqual([
+      ...(spec.hasTarget ? ["keep", "bytes", "tokens"] : []),
+      ...Object.keys(spec.required),
+    ]);
+  });
+
+  it("no target where the method finds its size, or keeps everything", () => {
+    const without = methodSpecs.filter(({ hasTarget }) => !hasTarget);
+    expect(without.map(({ name }) => name)).toEqual(["full", "dbudgetkv"]);
+  });
+
+  it("every method of the library is there", () => {
+    const files = readdirSync("lib/methods").map((name) => name.replace(/\.ts$/, ""));
+    const parts = ["compose", "target"];
+    const kebabs = methodSpecs.map(({ kebab }) => kebab);
+    expect(kebabs.filter((kebab) => kebab !== "spindle-kv-paper").toSorted()).toEqual(
+      files.filter((name) => !parts.includes(name)).toSorted(),
     );
+  });
+
+  it("docs/cli.md names every method", () => {
+    const page = readFileSync("docs/cli.md", "utf8");
+    for (const { name } of methodSpecs) expect(page).toContain(`\`${name}\``);
   });
 });
 
@@ -96,8 +116,8 @@ describe("status 2: usage", () => {
     ["no output", applyLine({ output: undefined }), /a file name after --output for output/],
     [
       "an unknown method",
-      applyLine({ method: "h2o" }),
-      /one of full, .*spindlekv-paper for method, got "h2o"/,
+      applyLine({ method: "h3o" }),
+      /one of full, .*spindlekv-paper for method, got "h3o"/,
     ],
     ["another spelling of a method", applyLine({ method: "SnapKV" }), /for method, got "SnapKV"/],
     [
@@ -266,6 +286,31 @@ describe("status 2: usage", () => {
       '{"keep":0.5,"recentRaw":1}',
       /a boolean for options.recentRaw, got 1/,
     ],
+    ["a target of a method without", "dbudgetkv", '{"keep":0.5}', /for options, got "keep"/],
+    ["no list of layers", "dbudgetkv", '{"skipLayers":2}', /a list of layers, or "sixteenth"/],
+    ["a list of words", "dbudgetkv", '{"skipLayers":["0"]}', /a list of layers, or "sixteenth"/],
+    ["a layer twice", "dbudgetkv", '{"skipLayers":[1,1]}', /different layers, or "sixteenth"/],
+    ["no profile", "baklava", '{"keep":0.5}', /a value for method baklava for options.profile/],
+    ["a list as profile", "baklava", '{"keep":0.5,"profile":[1]}', /an object for options.profile/],
+    [
+      "a profile without a table",
+      "baklava",
+      '{"keep":0.5,"profile":{"model":"m","tau":1,"least":0}}',
+      /numbers of 0 or more by layer and head for importance/,
+    ],
+    [
+      "a schedule that is a number",
+      "h2o",
+      '{"keep":0.5,"schedule":3}',
+      /a word or an object for options.schedule, got 3/,
+    ],
+    [
+      "another schedule",
+      "tova",
+      '{"keep":0.5,"schedule":"sometimes"}',
+      /"every-step" for schedule, got "sometimes"/,
+    ],
+    ["another policy", "squeezeattention", '{"keep":0.5,"policy":"h3o"}', /for options.policy/],
     [
       "other positions",
       "streamingllm",
