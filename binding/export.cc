@@ -1,11 +1,31 @@
 // Reading a head's stored arrays as they are: for tools and tests that look inside a cache.
+#include <algorithm>
 #include <cstring>
 
 #include "binding/callback.h"
+#include "binding/convert.h"
 #include "binding/store.h"
 
 namespace spindlekv {
 namespace {
+
+// (store, { layer, head })
+struct HeadArgument {
+  std::shared_ptr<StoreState> state;
+  int32_t layer = 0;
+  int32_t kv_head = 0;
+};
+
+HeadArgument head_argument(Arguments* args, const Napi::CallbackInfo& info) {
+  HeadArgument head;
+  head.state = store_argument(args, info[0]);
+  const ObjectReader options = args->object(info[1], "options");
+  if (!args->ok()) return head;
+  const StoreConfig& config = head.state->store->config();
+  head.layer = options.integer("layer", 0, config.layers - 1);
+  head.kv_head = options.integer("head", 0, config.kv_heads - 1);
+  return head;
+}
 
 // Host copies of one segment's arrays.
 struct SegmentCopy {
@@ -69,21 +89,92 @@ Napi::Object to_object(Napi::Env env, const SegmentCopy& copy) {
   return object;
 }
 
-Napi::Value export_head(const Napi::CallbackInfo& info) {
-  Arguments args(info.Env(), "exportHead");
+// The logical positions of a head's slots, in slot order.
+Status read_positions(OpRunner& run, const Store& store, int32_t layer, int32_t kv_head,
+                      std::vector<int32_t>* positions) {
+  const StoreConfig& config = store.config();
+  for (const Segment& segment : store.head(layer, kv_head).segments) {
+    const SkvRun stored = run_of(segment, config.dtype, config.head_dim, 0);
+    std::vector<int32_t> part;
+    SKV_RETURN_IF_ERROR(run.download(stored.positions, static_cast<size_t>(stored.slots), &part));
+    positions->insert(positions->end(), part.begin(), part.end());
+  }
+  return ok_status();
+}
+
+Napi::Value positions(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "positions");
+  const HeadArgument head = head_argument(&args, info);
+  if (!args.ok()) return Napi::Value(info.Env(), args.raise());
+  auto result = std::make_shared<std::vector<int32_t>>();
+  const std::shared_ptr<Store> store = head.state->store;
+  return queue_store_job(
+      info, &args, head.state, info.Env().Undefined(),
+      [store, head, result](OpRunner& run) {
+        return read_positions(run, *store, head.layer, head.kv_head, result.get());
+      },
+      [result](napi_env env) -> napi_value {
+        Napi::Int32Array array = Napi::Int32Array::New(env, result->size());
+        std::copy(result->begin(), result->end(), array.Data());
+        return array;
+      });
+}
+
+// Elements of a float dtype as f32.
+std::vector<float> to_floats(int32_t dtype, const std::vector<uint8_t>& data) {
+  std::vector<float> floats(data.size() / dtype_bytes(dtype));
+  if (dtype == SKV_F32) {
+    if (!data.empty()) std::memcpy(floats.data(), data.data(), data.size());
+    return floats;
+  }
+  for (size_t i = 0; i < floats.size(); ++i) {
+    uint16_t bits;
+    std::memcpy(&bits, data.data() + i * sizeof(bits), sizeof(bits));
+    floats[i] = dtype == SKV_F16 ? f16_to_f32(bits) : bf16_to_f32(bits);
+  }
+  return floats;
+}
+
+// (store, { layer, head, count }) => Promise<Float32Array> of a query head's recorded rows.
+Napi::Value queries(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "queries");
   const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
   const ObjectReader options = args.object(info[1], "options");
   if (!args.ok()) return Napi::Value(info.Env(), args.raise());
   const StoreConfig& config = state->store->config();
   const int32_t layer = options.integer("layer", 0, config.layers - 1);
-  const int32_t kv_head = options.integer("head", 0, config.kv_heads - 1);
+  const int32_t head = options.integer("head", 0, config.kv_heads * config.group - 1);
+  const int32_t count = options.integer("count", 1, 65536);
   if (!args.ok()) return Napi::Value(info.Env(), args.raise());
-  auto copies = std::make_shared<std::vector<SegmentCopy>>();
+  struct Rows {
+    int32_t dtype = SKV_F32;
+    std::vector<uint8_t> data;
+  };
+  auto rows = std::make_shared<Rows>();
   const std::shared_ptr<Store> store = state->store;
   return queue_store_job(
       info, &args, state, info.Env().Undefined(),
-      [store, layer, kv_head, copies](OpRunner& run) {
-        for (const Segment& segment : store->head(layer, kv_head).segments) {
+      [store, layer, head, count, rows](OpRunner& run) {
+        return store->read_queries(run, layer, head, count, &rows->dtype, &rows->data);
+      },
+      [rows](napi_env env) -> napi_value {
+        const std::vector<float> floats = to_floats(rows->dtype, rows->data);
+        Napi::Float32Array array = Napi::Float32Array::New(env, floats.size());
+        std::copy(floats.begin(), floats.end(), array.Data());
+        return array;
+      });
+}
+
+Napi::Value export_head(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "exportHead");
+  const HeadArgument head = head_argument(&args, info);
+  if (!args.ok()) return Napi::Value(info.Env(), args.raise());
+  auto copies = std::make_shared<std::vector<SegmentCopy>>();
+  const std::shared_ptr<Store> store = head.state->store;
+  return queue_store_job(
+      info, &args, head.state, info.Env().Undefined(),
+      [store, head, copies](OpRunner& run) {
+        for (const Segment& segment : store->head(head.layer, head.kv_head).segments) {
           copies->emplace_back();
           SKV_RETURN_IF_ERROR(copy_segment(run, segment, store->config(), &copies->back()));
         }
@@ -102,6 +193,8 @@ Napi::Value export_head(const Napi::CallbackInfo& info) {
 
 void register_export(Napi::Env env, Napi::Object exports) {
   export_function<export_head>(env, exports, "storeExportHead");
+  export_function<positions>(env, exports, "storePositions");
+  export_function<queries>(env, exports, "storeQueries");
 }
 
 }  // namespace spindlekv

@@ -94,36 +94,21 @@ Napi::Value configure(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Value window_scores(const Napi::CallbackInfo& info) {
-  Arguments args(info.Env(), "windowScores");
+// (store, layer, tokens)
+Napi::Value skip(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "skip");
   const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
-  const ObjectReader options = args.object(info[1], "options");
+  if (state != nullptr) require_idle(&args, *state);
   if (!args.ok()) return raise(info, &args);
-  const StoreConfig& config = state->store->config();
-  const int32_t layer = options.integer("layer", 0, config.layers - 1);
-  const int32_t window = options.integer("window", 1, 65536);
-  SkvWindowScoresParams params{};
-  params.norm = options.choice("norm", {"sum", "window", "causalCount"});
-  params.scale = static_cast<float>(options.number("scale"));
-  const TensorRule scores_rule{.dtypes = dtype_bit(SKV_F32), .rank = 2};
-  const TensorState* sum = options.tensor("sum", scores_rule);
-  const TensorState* nonfinite =
-      options.tensor_or_null("nonfinite", {.dtypes = dtype_bit(SKV_I32), .is_contiguous = true});
-  options.require_axis("sum", sum, 0, static_cast<int64_t>(config.kv_heads) * config.group);
-  if (args.ok()) {
-    for (int32_t h = 0; h < config.kv_heads; ++h) {
-      options.require_axis_at_least("sum", sum, 1, state->store->head(layer, h).slots());
-    }
-    params.sum = static_cast<float*>(sum->data());
-    params.stride = sum->strides[0];
-    if (nonfinite != nullptr) params.nonfinite = static_cast<int32_t*>(nonfinite->data());
+  const int32_t layer = layer_argument(&args, *state, info[1]);
+  double tokens = -1;
+  if (napi_get_value_double(info.Env(), info[2], &tokens) != napi_ok || tokens < 0 ||
+      tokens > INT32_MAX || std::floor(tokens) != tokens) {
+    args.fail("tokens", "an integer in [0, 2^31)", args.describe(info[2]));
   }
+  if (args.ok()) args.fail(state->store->skip(layer, static_cast<int32_t>(tokens)));
   if (!args.ok()) return raise(info, &args);
-  const std::shared_ptr<Store> store = state->store;
-  return queue_store_job(info, &args, state, info[2],
-                         [store, layer, window, params](OpRunner& run) {
-                           return store->window_scores(run, layer, window, params);
-                         });
+  return info.Env().Undefined();
 }
 
 // Copies a head's raw slots behind its encoded ones, keys before RoPE, into k and v [slots, D].
@@ -250,11 +235,12 @@ void register_store(Napi::Env env, Napi::Object exports) {
   export_function<create>(env, exports, "storeCreate");
   export_function<fork>(env, exports, "storeFork");
   export_function<configure>(env, exports, "storeConfigure");
-  export_function<window_scores>(env, exports, "storeWindowScores");
+  export_function<skip>(env, exports, "storeSkip");
   export_function<read_raw>(env, exports, "storeReadRaw");
   export_function<release_queries>(env, exports, "storeReleaseQueries");
   export_function<dispose>(env, exports, "storeDispose");
   register_store_step(env, exports);
+  register_store_scores(env, exports);
   register_store_stats(env, exports);
   register_export(env, exports);
 }

@@ -76,6 +76,7 @@ Napi::Object to_object(Napi::Env env, const HeadSegments& head);
 
 void register_store(Napi::Env env, Napi::Object exports);
 void register_store_step(Napi::Env env, Napi::Object exports);
+void register_store_scores(Napi::Env env, Napi::Object exports);
 void register_store_stats(Napi::Env env, Napi::Object exports);
 void register_export(Napi::Env env, Napi::Object exports);
 void register_draft(Napi::Env env, Napi::Object exports);

@@ -142,10 +142,12 @@ set(SKV_BINDING_SOURCES
   binding/ops/runs.cc
   binding/ops/select_topk.cc
   binding/ops/window_scores.cc
+  binding/ops/window_statistics.cc
   binding/pool.cc
   binding/rope_options.cc
   binding/step_reader.cc
   binding/store.cc
+  binding/store_scores.cc
   binding/store_stats.cc
   binding/store_step.cc
   binding/tensor.cc

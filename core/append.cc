@@ -29,6 +29,20 @@ Status Store::check_append(const Layer& layer, const RowView& k, const RowView& 
   return ok_status();
 }
 
+Status Store::skip(int32_t layer_index, int32_t tokens) {
+  SKV_RETURN_IF_ERROR(check_layer("skip", layer_index));
+  Layer& layer = layer_at(layer_index);
+  if (tokens < 0 || tokens > INT32_MAX - layer.next_position) {
+    return error_status(SKV_ARGUMENT, "skip",
+                        "expected positions below 2^31 for tokens, got %d after position %d",
+                        tokens, layer.next_position);
+  }
+  if (tokens == 0) return ok_status();
+  layer.next_position += tokens;
+  layer.contiguous_from = layer.next_position;
+  return ok_status();
+}
+
 Status Store::start_append(OpRunner& run, Layer& layer, const RowView& k, const RowView& v,
                            int32_t tokens, std::vector<SkvAppendItem>* items) {
   layer.undo.next_position = layer.next_position;

@@ -74,18 +74,36 @@ Status Store::write_record(OpRunner& run, Layer& layer, const RowView& q, int32_
   return ok_status();
 }
 
+Status Store::check_recorded(const char* op, const Layer& layer, int32_t count) {
+  const QueryLog& log = layer.queries;
+  if (count >= 1 && count <= log.count && log.end_position == layer.next_position) {
+    return ok_status();
+  }
+  return error_status(SKV_MISSING_INPUT, op,
+                      "expected the queries of the last %d tokens, got %d recorded up to position "
+                      "%d of %d",
+                      count, log.count, log.end_position, layer.next_position);
+}
+
+Status Store::read_queries(OpRunner& run, int32_t layer_index, int32_t query_head, int32_t count,
+                           int32_t* dtype, std::vector<uint8_t>* rows) const {
+  const Layer& layer = layers_[index(layer_index)];
+  SKV_RETURN_IF_ERROR(check_recorded("queries", layer, count));
+  const QueryLog& log = layer.queries;
+  const size_t row = dtype_bytes(log.dtype) * index(config_.head_dim);
+  const size_t first = index(query_head) * 2 * index(log.capacity) +
+                       index(log.first + log.count - count);
+  *dtype = log.dtype;
+  return run.download(static_cast<const uint8_t*>(log.rows->data()) + first * row,
+                      index(count) * row, rows);
+}
+
 Status Store::window_scores(OpRunner& run, int32_t layer_index, int32_t window,
                             SkvWindowScoresParams params) {
   SKV_RETURN_IF_ERROR(check_layer("window_scores", layer_index));
   Layer& layer = layer_at(layer_index);
   const QueryLog& log = layer.queries;
-  if (window < 1 || window > log.count || log.end_position != layer.next_position) {
-    return error_status(
-        SKV_MISSING_INPUT, "window_scores",
-        "expected the queries of the last %d tokens, got %d recorded up to position "
-        "%d of %d",
-        window, log.count, log.end_position, layer.next_position);
-  }
+  SKV_RETURN_IF_ERROR(check_recorded("window_scores", layer, window));
   refresh_tables(layer);
   const size_t row = dtype_bytes(log.dtype) * index(config_.head_dim);
   params.dtype = config_.dtype;

@@ -23,6 +23,7 @@ Status Store::snapshot(OpRunner& run, std::vector<uint8_t>* out) const {
   const size_t element = dtype_bytes(config_.dtype);
   for (const Layer& layer : layers_) {
     put(out, &layer.next_position, sizeof(layer.next_position));
+    put(out, &layer.contiguous_from, sizeof(layer.contiguous_from));
     const int32_t queries[] = {layer.queries.capacity, layer.queries.count,
                                layer.queries.end_position};
     put(out, queries, sizeof(queries));

@@ -88,10 +88,12 @@ void Store::refresh_tables(Layer& layer) const {
 Status Store::plan_attend(OpRunner& run, Layer& layer, const AttendRequest& request,
                           SkvAttendParams* params) {
   constexpr const char* kAttend = "attend";
-  if (request.queries < 0 || request.queries > layer.next_position) {
+  // Queries have consecutive positions: those of tokens appended in a row.
+  const int32_t row = layer.next_position - layer.contiguous_from;
+  if (request.queries < 0 || request.queries > row) {
     return error_status(SKV_ARGUMENT, kAttend,
-                        "expected at most the %d appended tokens for queries, got %d",
-                        layer.next_position, request.queries);
+                        "expected at most the %d tokens appended in a row for queries, got %d", row,
+                        request.queries);
   }
   refresh_tables(layer);
   *params = SkvAttendParams{};

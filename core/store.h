@@ -96,8 +96,15 @@ class Store {
 
   // Appending and attending: core/step.h.
 
+  // Leaves `tokens` positions of a layer without slots, as of tokens that it never sees; the next
+  // append goes on behind them. Queries may be asked for tokens appended since.
+  Status skip(int32_t layer, int32_t tokens);
+
   // Column statistics of the last `window` recorded queries; `params` brings norm and outputs.
   Status window_scores(OpRunner& run, int32_t layer, int32_t window, SkvWindowScoresParams params);
+  // The last `count` recorded rows of a query head, oldest first, in their dtype.
+  Status read_queries(OpRunner& run, int32_t layer, int32_t query_head, int32_t count,
+                      int32_t* dtype, std::vector<uint8_t>* rows) const;
   // Moves the first `count` raw slots behind each head's codebook into it.
   Status insert(OpRunner& run, int32_t layer, int32_t count, const InsertPolicy& policy);
   // Contiguous copies of a head's raw slots behind its encoded ones: k, v [slots, D], keys before
@@ -166,6 +173,7 @@ class Store {
   struct Layer {
     std::vector<HeadSegments> heads;
     int32_t next_position = 0;
+    int32_t contiguous_from = 0;  // first position behind the last skip
     QueryLog queries;
     // The tables that ops read. Appends keep them up to date as long as pages have room.
     bool tables_stale = true;
@@ -203,6 +211,8 @@ class Store {
   Status trimmed(OpRunner& run, const HeadSegments& head, const TrimPolicy& policy,
                  HeadSegments* result) const;
   Status check_layer(const char* op, int32_t layer) const;
+  // Fails unless the queries of the last `count` tokens are recorded.
+  static Status check_recorded(const char* op, const Layer& layer, int32_t count);
 
   StoreConfig config_;
   std::shared_ptr<PagePool> pool_;

@@ -123,9 +123,7 @@ void BuildCodebookCall::read(const ObjectReader& reader) {
     params.head_dim = kMinHeadDim;
   }
   if (params.ref_bytes == 0) params.ref_bytes = 2;  // no references are asked for
-  const TensorState* nonfinite = reader.tensor_or_null("nonfinite", list_of(dtype_bit(SKV_I32)));
-  reader.require_axis("nonfinite", nonfinite, 0, 1);
-  params.nonfinite = pointer_of<int32_t>(nonfinite);
+  params.nonfinite = read_counter(reader, "nonfinite");
   params.n_problems = static_cast<int32_t>(problems.size());
   params.problems = problems.data();
 }

@@ -66,6 +66,36 @@ inline int32_t group_of(const ObjectReader& reader, int32_t query_heads, size_t 
   return group;
 }
 
+// Optional f32 outputs [rows, >= length] of one call, which share a stride.
+struct ScoreRows {
+  int64_t rows;
+  int64_t length;
+  int64_t stride = 0;
+
+  float* read(const ObjectReader& reader, const char* name) {
+    const TensorState* tensor =
+        reader.tensor_or_null(name, {.dtypes = dtype_bit(SKV_F32), .rank = 2});
+    if (tensor == nullptr) return nullptr;
+    reader.require_axis(name, tensor, 0, rows);
+    reader.require_axis_at_least(name, tensor, 1, length);
+    const int64_t own = stride_of(tensor, 0);
+    if (stride != 0 && stride != own) {
+      reader.fail(name, "the row stride of the other outputs (" + std::to_string(stride) + ")",
+                  std::to_string(own));
+    }
+    stride = own;
+    return pointer_of<float>(tensor);
+  }
+};
+
+// One i32 that an op adds to, or NULL.
+inline int32_t* read_counter(const ObjectReader& reader, const char* name) {
+  const TensorState* counter = reader.tensor_or_null(
+      name, {.dtypes = dtype_bit(SKV_I32), .rank = 1, .is_contiguous = true});
+  reader.require_axis(name, counter, 0, 1);
+  return pointer_of<int32_t>(counter);
+}
+
 // The params of a call that may run; nullptr with an exception pending otherwise.
 template <typename Call>
 std::shared_ptr<Call> read_call(Arguments* args, napi_value params) {

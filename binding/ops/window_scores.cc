@@ -3,6 +3,7 @@
 #include "binding/ops/op.h"
 #include "binding/ops/register.h"
 #include "binding/ops/runs.h"
+#include "binding/ops/window_statistics.h"
 
 namespace spindlekv {
 namespace {
@@ -17,26 +18,7 @@ struct WindowScoresCall {
   static Status run(OpRunner& run, const SkvWindowScoresParams& params) {
     return run.window_scores(params);
   }
-
- private:
-  float* read_rows(const ObjectReader& reader, const char* name, int32_t query_heads);
 };
-
-// One of the [Hq, slots] outputs; all of them share one stride.
-float* WindowScoresCall::read_rows(const ObjectReader& reader, const char* name,
-                                   int32_t query_heads) {
-  const TensorState* rows = reader.tensor_or_null(name, {.dtypes = dtype_bit(SKV_F32), .rank = 2});
-  if (rows == nullptr) return nullptr;
-  reader.require_axis(name, rows, 0, query_heads);
-  reader.require_axis_at_least(name, rows, 1, lists.most_slots);
-  const int64_t stride = stride_of(rows, 0);
-  if (params.stride != 0 && params.stride != stride) {
-    reader.fail(name, "the row stride of the other outputs (" + std::to_string(params.stride) + ")",
-                std::to_string(stride));
-  }
-  params.stride = stride;
-  return pointer_of<float>(rows);
-}
 
 void WindowScoresCall::read(const ObjectReader& reader) {
   const TensorState* q = reader.tensor("q", {.dtypes = kFloatDtypes, .rank = 3});
@@ -65,23 +47,7 @@ void WindowScoresCall::read(const ObjectReader& reader) {
   params.reindex = reader.flag_or("reindex", false) ? 1 : 0;
   params.rope = read_rope(reader, "rope");
   params.norm = reader.choice_or("norm", {"sum", "window", "causalCount"}, SKV_NORM_SUM);
-  params.sum = read_rows(reader, "sum", query_heads);
-  params.sum_sq = read_rows(reader, "sumSq", query_heads);
-  params.max = read_rows(reader, "max", query_heads);
-
-  const TensorRule list = {.dtypes = dtype_bit(SKV_F32), .rank = 1, .is_contiguous = true};
-  const TensorState* entropy = reader.tensor_or_null("entropy", list);
-  reader.require_axis("entropy", entropy, 0, query_heads);
-  const TensorState* lse = reader.tensor_or_null(
-      "lse", {.dtypes = dtype_bit(SKV_F32), .rank = 2, .is_contiguous = true});
-  reader.require_axis("lse", lse, 0, query_heads);
-  reader.require_axis("lse", lse, 1, params.queries);
-  const TensorState* nonfinite = reader.tensor_or_null(
-      "nonfinite", {.dtypes = dtype_bit(SKV_I32), .rank = 1, .is_contiguous = true});
-  reader.require_axis("nonfinite", nonfinite, 0, 1);
-  params.entropy = pointer_of<float>(entropy);
-  params.lse = pointer_of<float>(lse);
-  params.nonfinite = pointer_of<int32_t>(nonfinite);
+  read_window_statistics(reader, {query_heads, params.queries, lists.most_slots}, &params);
   params.n_runs = static_cast<int32_t>(lists.runs.size());
   params.runs = lists.runs.data();
   params.heads = lists.heads.data();

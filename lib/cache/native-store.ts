@@ -121,10 +121,11 @@ export interface StoreAddon {
       window: number;
       norm: "sum" | "window" | "causalCount";
       scale: number;
-      sum: Tensor;
+      sum?: Tensor;
       sumSq?: Tensor;
       max?: Tensor;
       entropy?: Tensor;
+      lse?: Tensor;
       /** The entropy counts the slots before the window alone. */
       entropyContext?: boolean;
       /** [window] f32: weight of each query in `sum`. */
@@ -148,7 +149,7 @@ export interface StoreAddon {
   ): Promise<void>;
   /** Logical positions of a head's slots. */
   storePositions(store: object, options: { layer: number; head: number }): Promise<Int32Array>;
-  /** The last `count` recorded queries of a query head, [count, headDim] f32. */
+  /** The last `count` recorded queries of a query head, oldest first, [count, headDim]. */
   storeQueries(
     store: object,
     options: { layer: number; head: number; count: number },

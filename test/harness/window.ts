@@ -3,7 +3,12 @@
 import { expect } from "vitest";
 import type { FloatDType } from "../oracle/float-formats.ts";
 import { type QueryValues, slotsOf } from "../oracle/types.ts";
-import { type WindowNorm, windowScoresOracle, windowScoresTwin } from "../oracle/window-scores.ts";
+import {
+  type WindowCounting,
+  type WindowNorm,
+  windowScoresOracle,
+  windowScoresTwin,
+} from "../oracle/window-scores.ts";
 import { ops } from "./api.ts";
 import { invoke } from "./backends.ts";
 import { compareExact, compareWithin } from "./compare.ts";
@@ -12,7 +17,7 @@ import type { Layout } from "./layouts.ts";
 import { type Arena, readNumbers } from "./tensors.ts";
 import { entropyBound, lseBound, scoreBound, squareBound } from "./tolerance.ts";
 
-export interface WindowSetting {
+export interface WindowSetting extends WindowCounting {
   readonly dtype: FloatDType;
   readonly qDtype: FloatDType;
   readonly norm: WindowNorm;
@@ -29,8 +34,8 @@ export interface WindowOutputs {
   readonly nonfinite: number;
 }
 
-// Elements past a head's slots must keep this value.
-const UNWRITTEN = -7;
+/** Elements past a head's slots must keep this value. */
+export const UNWRITTEN = -7;
 
 const strideOf = (values: QueryValues) => Math.max(1, ...values.heads.map(slotsOf));
 
@@ -62,6 +67,10 @@ export async function runWindow(
     ropeQueryPosition: values.ropeQueryPosition,
     reindex: values.reindex,
     norm: setting.norm,
+    ...(setting.queryWeights && {
+      queryWeights: arena.input("f32", [queries], setting.queryWeights, { name: "queryWeights" }),
+    }),
+    ...(setting.entropyContext !== undefined && { entropyContext: setting.entropyContext }),
     ...(rope && { rope: placeRope(arena, rope) }),
     ...outputs,
   });
@@ -81,8 +90,18 @@ export async function checkWindow(
   setting: WindowSetting,
 ): Promise<WindowOutputs> {
   const got = await runWindow(arena, values, setting);
-  const twin = windowScoresTwin(values, setting.norm);
-  const oracle = windowScoresOracle(values, setting.norm);
+  compareWindow(got, values, setting);
+  return got;
+}
+
+/** Compares all outputs; rows are as long as the longest head, and UNWRITTEN past the slots of theirs. */
+export function compareWindow(
+  got: WindowOutputs,
+  values: QueryValues,
+  setting: WindowCounting & { readonly norm: WindowNorm },
+): void {
+  const twin = windowScoresTwin(values, setting.norm, setting);
+  const oracle = windowScoresOracle(values, setting.norm, setting);
   const scale = logitScaleOf(values);
   const { queries } = values;
   const stride = strideOf(values);
@@ -105,5 +124,4 @@ export async function checkWindow(
     element: (i) => lseBound(oracle.lse[i], 0, scale),
   });
   expect(got.nonfinite).toBe(twin.nonfinite);
-  return got;
 }

@@ -7,6 +7,12 @@ import type { QueryValues } from "./types.ts";
 
 export type WindowNorm = "sum" | "window" | "causalCount";
 
+/** What the statistics count: sum = sum_w weight_w p, and the entropy over slots before the first query alone. */
+export interface WindowCounting {
+  readonly queryWeights?: Float32Array; // [W]
+  readonly entropyContext?: boolean;
+}
+
 export interface WindowScores {
   readonly sum: Float64Array[]; // [Hq][slots]
   readonly sumSq: Float64Array[];
@@ -34,6 +40,7 @@ function emptyResult(values: QueryValues): WindowScores {
 function scan(
   values: QueryValues,
   norm: WindowNorm,
+  { queryWeights, entropyContext = false }: WindowCounting,
   arithmetic: "f64" | "f32",
   row: (logits: Float64Array, visible: boolean[]) => { p: Float64Array; lse: number },
 ): WindowScores {
@@ -45,6 +52,9 @@ function scan(
   values.heads.forEach((head, kvHead) => {
     const places = slotPlaces(head);
     const keys = places.map((place) => keyOf(place, values, arithmetic));
+    const counts = places.map(
+      ({ run, local }) => !entropyContext || run.positions[local] < values.queryPosition,
+    );
     for (let g = 0; g < group; g++) {
       const h = kvHead * group + g;
       const sum = new Float64Array(places.length);
@@ -64,10 +74,11 @@ function scan(
         const { p, lse } = row(logits, visible);
         result.lse[h * queries + w] = lse;
         for (let s = 0; s < places.length; s++) {
-          sum[s] = round(sum[s] + p[s]);
+          const weight = queryWeights?.[w] ?? 1;
+          sum[s] = single ? f32.fmaf(weight, p[s], sum[s]) : sum[s] + weight * p[s];
           sumSq[s] = single ? f32.fmaf(p[s], p[s], sumSq[s]) : sumSq[s] + p[s] * p[s];
           if (p[s] > max[s]) max[s] = p[s];
-          if (p[s] > 0) result.entropy[h] -= p[s] * Math.log(p[s]);
+          if (p[s] > 0 && counts[s]) result.entropy[h] -= p[s] * Math.log(p[s]);
         }
       }
       places.forEach((place, s) => {
@@ -87,8 +98,12 @@ function scan(
   return result;
 }
 
-export function windowScoresOracle(values: QueryValues, norm: WindowNorm = "sum"): WindowScores {
-  return scan(values, norm, "f64", (logits, visible) => {
+export function windowScoresOracle(
+  values: QueryValues,
+  norm: WindowNorm = "sum",
+  counting: WindowCounting = {},
+): WindowScores {
+  return scan(values, norm, counting, "f64", (logits, visible) => {
     const p = new Float64Array(logits.length);
     if (!visible.includes(true)) return { p, lse: -Infinity };
     const top = logits.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -100,8 +115,12 @@ export function windowScoresOracle(values: QueryValues, norm: WindowNorm = "sum"
 }
 
 /** sum, sumSq and max are the bits every backend must give; entropy and lse are not canonical. */
-export function windowScoresTwin(values: QueryValues, norm: WindowNorm = "sum"): WindowScores {
-  return scan(values, norm, "f32", (logits, visible) => {
+export function windowScoresTwin(
+  values: QueryValues,
+  norm: WindowNorm = "sum",
+  counting: WindowCounting = {},
+): WindowScores {
+  return scan(values, norm, counting, "f32", (logits, visible) => {
     const p = new Float64Array(logits.length);
     if (!visible.includes(true)) return { p, lse: -Infinity };
     const blockMax: number[] = [];

@@ -1,0 +1,49 @@
+// Scores of a layer's slots, as JavaScript asks for them.
+#include <algorithm>
+
+#include "binding/callback.h"
+#include "binding/ops/window_statistics.h"
+#include "binding/store.h"
+
+namespace spindlekv {
+namespace {
+
+int32_t longest_head(const Store& store, int32_t layer) {
+  int32_t most = 0;
+  for (int32_t h = 0; h < store.config().kv_heads; ++h) {
+    most = std::max(most, store.head(layer, h).slots());
+  }
+  return most;
+}
+
+Napi::Value window_scores(const Napi::CallbackInfo& info) {
+  Arguments args(info.Env(), "windowScores");
+  const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
+  const ObjectReader options = args.object(info[1], "options");
+  if (!args.ok()) return raise(info, &args);
+  const StoreConfig& config = state->store->config();
+  const int32_t layer = options.integer("layer", 0, config.layers - 1);
+  const int32_t window = options.integer("window", 1, 65536);
+  SkvWindowScoresParams params{};
+  params.norm = options.choice("norm", {"sum", "window", "causalCount"});
+  params.scale = static_cast<float>(options.number("scale"));
+  if (args.ok()) {
+    const int32_t query_heads = config.kv_heads * config.group;
+    read_window_statistics(options, {query_heads, window, longest_head(*state->store, layer)},
+                        &params);
+  }
+  if (!args.ok()) return raise(info, &args);
+  const std::shared_ptr<Store> store = state->store;
+  return queue_store_job(info, &args, state, info[2],
+                         [store, layer, window, params](OpRunner& run) {
+                           return store->window_scores(run, layer, window, params);
+                         });
+}
+
+}  // namespace
+
+void register_store_scores(Napi::Env env, Napi::Object exports) {
+  export_function<window_scores>(env, exports, "storeWindowScores");
+}
+
+}  // namespace spindlekv
