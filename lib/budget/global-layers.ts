@@ -1,6 +1,6 @@
 import type { EvidenceBudget } from "../cache/method.js";
 import { argumentError } from "../errors.js";
-import { globalCounts } from "./global-threshold.js";
+import { cappedLayerCounts } from "./global-threshold.js";
 import { cascadeRemainder } from "./largest-remainder.js";
 
 /** Options of {@link globalLayers}. */
@@ -12,8 +12,9 @@ export interface GlobalLayersOptions {
 /**
  * Layers share the total by where the best scores of all layers and heads are.
  *
- *   c_l = slots of layer l among the best L * H * B of the scores of all layers seen so far, B = total / L
- *   k_l = total * c_l / sum of c, at most most * B
+ *   c_l = slots of layer l among the best L * H * B of the scores of all layers seen so far, B = total / L, where a
+ *         layer that has most * B slots a head is passed over
+ *   k_l = c_l / H
  *
  * Default: most 10, as the reference code has it.
  *
@@ -39,10 +40,10 @@ export function globalLayers(options: GlobalLayersOptions = {}): EvidenceBudget 
       const all: (readonly Float32Array[])[] = [];
       for (let layer = 0; layer < seen; layer++) all.push(await scores(layer));
       return async (total) => {
-        const counts = await globalCounts(all, total * rows, { rank, ranks, sumOverRanks });
-        const own = Float64Array.from(counts, (layer) => layer.reduce((a, b) => a + b, 0));
-        const shares = Array.from(await sumOverRanks(own), (count) => count / rows);
         const cap = Math.min(context, Math.ceil((most * total) / layers));
+        const group = { rank, ranks, sumOverRanks };
+        const counts = await cappedLayerCounts(all, total * rows, cap * rows, group);
+        const shares = counts.map((count) => count / rows);
         return cascadeRemainder(shares, total, cap, seen === layers);
       };
     },

@@ -3,8 +3,8 @@
  * sort and without the scores leaving their rank.
  *
  * Larger score first; equal scores: the earlier layer, then the earlier rank, row and slot. NaN comes last.
- * The threshold is found digit by digit (radix 256) over the scores' bits; ranks exchange the 256 counts of a digit,
- * four times, and once the number of equal scores of each layer and rank.
+ * The threshold is found digit by digit (radix 256) over the scores' bits; ranks exchange the 256 counts of a digit
+ * for each layer, four times, and once the number of equal scores of each layer and rank.
  */
 
 /** Ranks that share the rows: this one, how many, and the element-wise sum over them. */
@@ -27,6 +27,13 @@ function sortableBits(row: Float32Array): Uint32Array {
   return bits;
 }
 
+/** A cut through all scores: those above it are taken, and of the equal ones of a row so many. */
+interface Cut {
+  readonly threshold: number;
+  /** Taken of each layer's scores equal to the threshold, over all ranks. */
+  readonly equal: readonly number[];
+}
+
 /**
  * Counts of each own row in the best `k` of the rows of all layers and ranks.
  *
@@ -39,25 +46,11 @@ export async function globalCounts(
   ranks: RowRanks,
 ): Promise<number[][]> {
   const keys = layers.map((rows) => rows.map(sortableBits));
-  const flat = keys.flat();
-  const own = flat.reduce((sum, row) => sum + row.length, 0);
-  const all = (await ranks.sumOverRanks(Float64Array.of(own)))[0] as number;
-  if (k >= all) return keys.map((rows) => rows.map((row) => row.length));
-  if (k <= 0) return keys.map((rows) => rows.map(() => 0));
-  let threshold = 0;
-  let left = k;
-  for (let shift = 24; shift >= 0; shift -= 8) {
-    const digits = await ranks.sumOverRanks(histogram(flat, threshold, shift));
-    let digit = 255;
-    while (digit > 0 && (digits[digit] as number) < left) {
-      left -= digits[digit] as number;
-      digit -= 1;
-    }
-    threshold = (threshold | (digit << shift)) >>> 0;
-  }
-  // `left` of the scores equal to the threshold are taken, the first ones.
-  const equal = keys.map((rows) => rows.map((row) => countIf(row, (key) => key === threshold)));
-  const taken = await takeFirst(equal, left, ranks);
+  const { threshold, equal } = await findCut(keys, k, Number.POSITIVE_INFINITY, ranks);
+  const candidates = keys.map((rows) =>
+    rows.map((row) => countIf(row, (key) => key === threshold)),
+  );
+  const taken = await takeFirst(candidates, equal, ranks);
   return keys.map((rows, layer) =>
     rows.map((row, index) => {
       const above = countIf(row, (key) => key > threshold);
@@ -66,29 +59,82 @@ export async function globalCounts(
   );
 }
 
+/**
+ * Counts of each layer, over all ranks, in the best `k` of all rows, where a layer whose `most` are taken is passed
+ * over. With more layers no count grows.
+ */
+export async function cappedLayerCounts(
+  layers: readonly (readonly Float32Array[])[],
+  k: number,
+  most: number,
+  ranks: RowRanks,
+): Promise<number[]> {
+  const keys = layers.map((rows) => rows.map(sortableBits));
+  const { threshold, equal } = await findCut(keys, k, most, ranks);
+  const own = Float64Array.from(keys, (rows) =>
+    rows.reduce((sum, row) => sum + countIf(row, (key) => key > threshold), 0),
+  );
+  const above = await ranks.sumOverRanks(own);
+  return equal.map((count, layer) => Math.min(most, (above[layer] as number) + count));
+}
+
+/** The cut that leaves `k` scores, counting at most `most` of a layer. */
+async function findCut(
+  keys: readonly (readonly Uint32Array[])[],
+  k: number,
+  most: number,
+  { sumOverRanks }: RowRanks,
+): Promise<Cut> {
+  // Scores of each layer that are above every one that still may be the threshold.
+  const above = new Float64Array(keys.length);
+  let threshold = 0;
+  let equal = new Float64Array(keys.length);
+  for (let shift = 24; shift >= 0; shift -= 8) {
+    const digits = await sumOverRanks(histograms(keys, threshold, shift));
+    const countOf = (layer: number, digit: number) => digits[layer * 256 + digit] as number;
+    const taken = (digit: number) =>
+      above.reduce((sum, count, layer) => sum + Math.min(most, count + countOf(layer, digit)), 0);
+    let digit = 255;
+    while (digit > 0 && taken(digit) < k) {
+      above.forEach((count, layer) => {
+        above[layer] = count + countOf(layer, digit);
+      });
+      digit -= 1;
+    }
+    threshold = (threshold | (digit << shift)) >>> 0;
+    equal = above.map((_, layer) => countOf(layer, digit));
+  }
+  // What is missing comes from the scores equal to the threshold, the earlier layers' first.
+  let left = k - above.reduce((sum, count) => sum + Math.min(most, count), 0);
+  const taken = Array.from(equal, (count, layer) => {
+    const room = Math.max(0, most - (above[layer] as number));
+    const own = Math.max(0, Math.min(left, count, room));
+    left -= own;
+    return own;
+  });
+  return { threshold, equal: taken };
+}
+
 function countIf(row: Uint32Array, accepts: (key: number) => boolean): number {
   let count = 0;
   for (const key of row) if (accepts(key)) count += 1;
   return count;
 }
 
-/** Of `equal[layer][row]` candidates on every rank the first `left`, layer by layer and in a layer rank by rank. */
+/** Of `candidates[layer][row]` on every rank the first `wanted[layer]`, rank by rank. */
 async function takeFirst(
-  equal: readonly (readonly number[])[],
-  left: number,
+  candidates: readonly (readonly number[])[],
+  wanted: readonly number[],
   { rank, ranks, sumOverRanks }: RowRanks,
 ): Promise<number[][]> {
-  const own = new Float64Array(equal.length * ranks);
-  equal.forEach((rows, layer) => {
+  const own = new Float64Array(candidates.length * ranks);
+  candidates.forEach((rows, layer) => {
     own[layer * ranks + rank] = rows.reduce((a, b) => a + b, 0);
   });
   const counts = await sumOverRanks(own);
-  let before = 0;
-  return equal.map((rows, layer) => {
-    const here = counts.subarray(layer * ranks, (layer + 1) * ranks);
-    const ahead = before + here.subarray(0, rank).reduce((a, b) => a + b, 0);
-    before += here.reduce((a, b) => a + b, 0);
-    let rest = Math.max(0, left - ahead);
+  return candidates.map((rows, layer) => {
+    const ahead = counts.subarray(layer * ranks, layer * ranks + rank).reduce((a, b) => a + b, 0);
+    let rest = Math.max(0, (wanted[layer] as number) - ahead);
     return rows.map((count) => {
       const taken = Math.min(rest, count);
       rest -= taken;
@@ -97,16 +143,23 @@ async function takeFirst(
   });
 }
 
-/** How many keys that begin like `prefix` have each digit at `shift`. */
-function histogram(keys: readonly Uint32Array[], prefix: number, shift: number): Float64Array {
-  const counts = new Float64Array(256);
+/** How many keys of each layer that begin like `prefix` have each digit at `shift`: [layers, 256]. */
+function histograms(
+  layers: readonly (readonly Uint32Array[])[],
+  prefix: number,
+  shift: number,
+): Float64Array {
+  const counts = new Float64Array(256 * layers.length);
   // Shifting by 32 would shift by 0.
   const isWhole = shift === 24;
-  for (const row of keys) {
-    for (const key of row) {
-      if (!isWhole && key >>> (shift + 8) !== prefix >>> (shift + 8)) continue;
-      counts[(key >>> shift) & 255] = (counts[(key >>> shift) & 255] as number) + 1;
+  layers.forEach((rows, layer) => {
+    const own = counts.subarray(256 * layer, 256 * (layer + 1));
+    for (const row of rows) {
+      for (const key of row) {
+        if (!isWhole && key >>> (shift + 8) !== prefix >>> (shift + 8)) continue;
+        own[(key >>> shift) & 255] = (own[(key >>> shift) & 255] as number) + 1;
+      }
     }
-  }
+  });
   return counts;
 }
