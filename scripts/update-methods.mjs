@@ -69,46 +69,39 @@ function verdicts(found, differenceOf, isBetter) {
 }
 
 function equalBlock({ comparisons, textComparisons }) {
-  const subjects = [...new Set([...comparisons, ...textComparisons].map(({ method }) => method))];
+  const pairs = [...comparisons, ...textComparisons].filter(
+    ({ method, baseline }, i, all) =>
+      all.findIndex((each) => each.method === method && each.baseline === baseline) === i,
+  );
+  const lines = pairs.flatMap(({ method, baseline }) => {
+    const own = (list) =>
+      list.filter((each) => each.method === method && each.baseline === baseline);
+    const name = `\`${method}\` against \`${baseline}\``;
+    const answers = kProtocols.map((protocol) => [
+      name,
+      `answer, ${protocol}`,
+      ...verdicts(
+        own(comparisons).filter((each) => each.protocol === protocol),
+        ({ differences }) => differences.logProbability,
+        (value) => value > 0,
+      ),
+    ]);
+    const loss = verdicts(
+      own(textComparisons),
+      ({ differences }) => differences.loss,
+      (value) => value < 0,
+    );
+    return [...answers, [name, "perplexity", ...loss]];
+  });
   const head = [
-    "against",
+    "method",
     "measure",
     "ahead at keep",
     "behind at keep",
     "neither",
     "not comparable",
   ];
-  return subjects
-    .map((subject) => {
-      const own = (list) => list.filter(({ method }) => method === subject);
-      const baselines = [
-        ...new Set([...own(comparisons), ...own(textComparisons)].map(({ baseline }) => baseline)),
-      ];
-      const lines = baselines.flatMap((baseline) => {
-        const against = (list) => own(list).filter((each) => each.baseline === baseline);
-        const answers = kProtocols.map((protocol) => [
-          `\`${baseline}\``,
-          `answer, ${protocol}`,
-          ...verdicts(
-            against(comparisons).filter((each) => each.protocol === protocol),
-            ({ differences }) => differences.logProbability,
-            (value) => value > 0,
-          ),
-        ]);
-        const loss = [
-          `\`${baseline}\``,
-          "perplexity",
-          ...verdicts(
-            against(textComparisons),
-            ({ differences }) => differences.loss,
-            (value) => value < 0,
-          ),
-        ];
-        return [...answers, loss];
-      });
-      return `\`${subject}\` against each of the others:\n\n${table(head, lines)}`;
-    })
-    .join("\n\n");
+  return table(head, lines);
 }
 
 function longBlock({ longTexts, longDecodes, contextLength }) {

@@ -23,12 +23,26 @@ export interface EvalMethod {
 export function parseMethods(text: string): EvalMethod[] {
   const methods = text
     .split(",")
-    .flatMap((part) => (part === "all" ? methodSpecs.map(({ name }) => name) : [part]))
+    .flatMap((part) => (part === "all" ? methodSpecs.flatMap(variantsOf) : [part]))
     .map(parseMethod);
   const labels = methods.map(({ label }) => label);
   const double = labels.find((label, i) => labels.indexOf(label) < i);
   if (double !== undefined) throw argumentError("eval", "each method once", "methods", double);
   return methods;
+}
+
+/** A method over the policies of others is as many methods as it has policies. */
+function variantsOf({ name, options }: MethodSpec): string[] {
+  const words = options.find((option) => option.name === "policy")?.type;
+  return Array.isArray(words) ? words.map((word) => `${name}:policy=${word}`) : [name];
+}
+
+/** The method whose policy this one goes over, if that one is among `methods` as it is. */
+export function policyOf(
+  { options: { policy } }: EvalMethod,
+  methods: readonly EvalMethod[],
+): EvalMethod | undefined {
+  return methods.find(({ label, spec }) => label === spec.name && spec.kebab === policy);
 }
 
 function parseMethod(text: string): EvalMethod {

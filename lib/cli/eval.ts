@@ -5,6 +5,7 @@ import { queriesOf } from "../cache/method.js";
 import { type Device, openDevice } from "../device.js";
 import { nameOf } from "../eval/choices.js";
 import type { CacheContents } from "../eval/contents.js";
+import type { Pairing } from "../eval/equal-bytes.js";
 import { evalReportHtml } from "../eval/eval-page.js";
 import {
   type EvalResults,
@@ -24,7 +25,7 @@ import { loadGgufLlama } from "../runtimes/gguf-llama/index.js";
 import { evalCaches } from "./eval-caches.js";
 import { measureLongDecodes, measureLongTexts } from "./eval-experiments.js";
 import { measureNeedles, measureTexts, type Setup } from "./eval-measure.js";
-import { type EvalMethod, makeEvalMethod } from "./eval-methods.js";
+import { type EvalMethod, makeEvalMethod, policyOf } from "./eval-methods.js";
 import type { EvalRequest } from "./eval-options.js";
 import {
   anyOf,
@@ -97,7 +98,7 @@ export async function evaluate(request: EvalRequest, stderr: ProgressStream): Pr
     contextLength: model.config.contextLength,
     ...{ places, shownPrompt },
   };
-  const report = makeEvalReport(about, results, request.subjects);
+  const report = makeEvalReport(about, results, pairings(request));
   const html = join(request.output, "eval.html");
   const json = join(request.output, "eval.json");
   await orOutputFailure(html, () => writeFile(html, evalReportHtml(report, results.contents)));
@@ -109,6 +110,15 @@ export async function evaluate(request: EvalRequest, stderr: ProgressStream): Pr
     ...(missing.length > 0 ? [missing.join("\n")] : []),
     `Report: ${html}, ${json}; every measurement: ${journal.path}`,
   ].join("\n\n");
+}
+
+/** The subjects with every other method, and methods over a policy with the policy alone. */
+function pairings({ subjects, methods }: EvalRequest): Pairing[] {
+  const overPolicies = methods.flatMap((method) => {
+    const policy = policyOf(method, methods);
+    return policy === undefined ? [] : [{ method: method.label, baseline: policy.label }];
+  });
+  return [...subjects.map((method) => ({ method })), ...overPolicies];
 }
 
 function describe(device: Device): string {

@@ -38,17 +38,23 @@ export interface EqualBytes<Name extends string> {
 /** Largest relative difference in bytes of what counts as equal. */
 export const kEqualBytes = 0.01;
 
-/** `method` at each of its keep values against every other method. */
+/** What to compare: a method with another, or with every other. */
+export interface Pairing {
+  readonly method: string;
+  readonly baseline?: string;
+}
+
+/** `method` at each of its keep values against the baseline, or against every other method. */
 export function compareAtEqualBytes<Name extends string>(
   measured: readonly Measured<Name>[],
-  method: string,
+  { method, baseline }: Pairing,
 ): EqualBytes<Name>[] {
   const ours = groupBy(
     measured.filter((each) => each.method === method),
     ({ keep }) => keep,
   );
   const others = groupBy(
-    measured.filter((each) => each.method !== method),
+    measured.filter((each) => each.method !== method && each.method === (baseline ?? each.method)),
     (each) => each.method,
   );
   return [...ours.values()].flatMap((own) =>

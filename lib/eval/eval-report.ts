@@ -1,7 +1,7 @@
 /** The results of `spindlekv eval`, condensed: what the report holds, and its JSON. eval-page.ts shows it. */
 import type { TrialChoice } from "./choices.js";
 import type { CacheContents } from "./contents.js";
-import { compareAtEqualBytes, type EqualBytes } from "./equal-bytes.js";
+import { compareAtEqualBytes, type EqualBytes, type Pairing } from "./equal-bytes.js";
 import type { MemorySample } from "./long-decode.js";
 import type { LossBlock } from "./long-text.js";
 import { type NeedleCell, needleCells } from "./needle-map.js";
@@ -74,11 +74,11 @@ export interface EvalReport extends EvalAbout {
   readonly notRun: readonly NotRun[];
 }
 
-/** Condenses the results. @param subjects methods to compare with all others at equal bytes */
+/** Condenses the results. @param pairings what to compare at equal bytes */
 export function makeEvalReport(
   about: EvalAbout,
   results: EvalResults,
-  subjects: readonly string[],
+  pairings: readonly Pairing[],
 ): EvalReport {
   const { trials, texts, contents, longTexts, longDecodes, notRun } = results;
   const answers = (protocol: Protocol) =>
@@ -98,11 +98,11 @@ export function makeEvalReport(
     texts: summarizeTexts(texts),
     comparisons: protocols.flatMap((protocol) => {
       const measured = answers(protocol);
-      return subjects.flatMap((subject) =>
-        compareAtEqualBytes(measured, subject).map((each) => ({ protocol, ...each })),
+      return pairings.flatMap((pairing) =>
+        compareAtEqualBytes(measured, pairing).map((each) => ({ protocol, ...each })),
       );
     }),
-    textComparisons: subjects.flatMap((subject) => compareAtEqualBytes(losses, subject)),
+    textComparisons: pairings.flatMap((pairing) => compareAtEqualBytes(losses, pairing)),
     cells: needleCells(trials, about.places),
     heads: contents.map(({ method, keep, layers }) => ({
       ...{ method, keep },

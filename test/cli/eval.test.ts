@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { evalRequest } from "../../lib/cli/eval-options.ts";
-import { makeEvalMethod, parseMethods } from "../../lib/cli/eval-methods.ts";
+import { makeEvalMethod, parseMethods, policyOf } from "../../lib/cli/eval-methods.ts";
 import { methodSpecs } from "../../lib/cli/methods.ts";
 import { runCommand, scratchFolder } from "./support.ts";
 
@@ -13,11 +13,10 @@ const folder = scratchFolder();
 describe("the methods of an evaluation", () => {
   it("are all of the registry by default", () => {
     const { methods } = evalRequest(["--model", model]);
-    expect(methods.map(({ label }) => label)).toEqual(methodSpecs.map(({ name }) => name));
-    for (const { spec, hasTarget } of methods)
-      expect(hasTarget).toBe(
-        spec.name !== "full" && spec.options.some(({ name }) => name === "keep"),
-      );
+    expect(new Set(methods.map(({ spec }) => spec))).toEqual(new Set(methodSpecs));
+    const targeted = methods.filter(({ hasTarget }) => hasTarget).map(({ label }) => label);
+    expect(targeted).toContain("snapkv");
+    expect(targeted).not.toContain("full");
   });
 
   it("take options behind colons", () => {
@@ -161,5 +160,29 @@ describe("spindlekv eval", () => {
     );
     expect(stderr).toMatch(/1 prompts, 1 texts/);
     expect(status).toBe(0);
+  });
+});
+
+describe("methods over the policies of others", () => {
+  const over = methodSpecs.filter(({ options }) =>
+    options.some(({ name, type }) => name === "policy" && Array.isArray(type)),
+  );
+
+  it("are tried with each policy, and know the method that has it alone", () => {
+    const { methods } = evalRequest(["--model", model]);
+    for (const { name, options } of over) {
+      const words = options.find((option) => option.name === "policy")?.type as readonly string[];
+      const labels = words.map((word) => `${name}:policy=${word}`);
+      expect(methods.map(({ label }) => label)).toEqual(expect.arrayContaining(labels));
+      for (const label of labels) {
+        const [method] = parseMethods(label);
+        expect(policyOf(method, methods)?.spec.kebab).toBe(method.options.policy);
+      }
+    }
+  });
+
+  it("have none where the other method is not among those tried", () => {
+    const methods = parseMethods("snapkv");
+    expect(policyOf(methods[0], methods)).toBeUndefined();
   });
 });

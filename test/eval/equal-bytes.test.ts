@@ -14,7 +14,7 @@ describe("a comparison at equal measured bytes", () => {
         measured("theirs", 0.2, unit, 0.2019, 1.5 + unit),
         measured("theirs", 0.1, unit, 0.1, 9),
       ]),
-      "ours",
+      { method: "ours" },
     );
     expect(found).toHaveLength(1);
     expect(found[0]).toMatchObject({ baseline: "theirs", how: "paired", units: 3, of: 3 });
@@ -29,7 +29,7 @@ describe("a comparison at equal measured bytes", () => {
         measured("theirs", 0.3, 0, 0.3, 5),
         measured("theirs", 0.2, 0, 0.2, 2),
       ],
-      "ours",
+      { method: "ours" },
     );
     expect(found[0].differences?.loss.value).toBe(-1);
   });
@@ -43,7 +43,7 @@ describe("a comparison at equal measured bytes", () => {
         measured("theirs", 0.1, 0, 0.1, 4),
         measured("theirs", 0.9, 0, 0.9, 0),
       ],
-      "ours",
+      { method: "ours" },
     );
     expect(found[0].how).toBe("interpolated");
     expect(found[0].differences?.loss.value).toBeCloseTo(1 - 2.5, 12);
@@ -57,7 +57,7 @@ describe("a comparison at equal measured bytes", () => {
         measured("theirs", 0.2, 0, 0.2, 4),
         measured("theirs", 0.2, 1, 0.3, 4),
       ],
-      "ours",
+      { method: "ours" },
     );
     expect(found[0]).toMatchObject({ how: "none", units: 1, of: 2, bytes: 0.2 });
     expect(found[0].differences).toBeUndefined();
@@ -67,7 +67,7 @@ describe("a comparison at equal measured bytes", () => {
     const all = [0.5, 0.1].flatMap((keep) =>
       ["a", "b", "c"].map((method) => measured(method, keep, 0, keep, 1)),
     );
-    const found = compareAtEqualBytes([...all, measured("full", null, 0, 1, 0)], "b");
+    const found = compareAtEqualBytes([...all, measured("full", null, 0, 1, 0)], { method: "b" });
     expect(found.map(({ keep, baseline, how }) => [keep, baseline, how])).toEqual([
       [0.5, "a", "paired"],
       [0.5, "c", "paired"],
@@ -75,6 +75,11 @@ describe("a comparison at equal measured bytes", () => {
       [0.1, "a", "paired"],
       [0.1, "c", "paired"],
       [0.1, "full", "none"],
+    ]);
+    const one = compareAtEqualBytes(all, { method: "b", baseline: "c" });
+    expect(one.map(({ keep, baseline }) => [keep, baseline])).toEqual([
+      [0.5, "c"],
+      [0.1, "c"],
     ]);
   });
 });

@@ -82,7 +82,7 @@ const about = {
   shownPrompt: 1,
 };
 const results = sampleResults();
-const report = makeEvalReport(about, results, ["ours"]);
+const report = makeEvalReport(about, results, [{ method: "ours" }]);
 
 describe("the report of an evaluation", () => {
   it("has a row per method, keep value and protocol, and one per text choice", () => {
@@ -184,7 +184,7 @@ describe("the page of an evaluation", () => {
       longTexts: [],
       longDecodes: [],
     };
-    const empty = makeEvalReport(about, { ...none, notRun: [] }, ["ours"]);
+    const empty = makeEvalReport(about, { ...none, notRun: [] }, [{ method: "ours" }]);
     expect(evalReportHtml(empty, [])).not.toMatch(/<h2>|<svg/);
   });
 
