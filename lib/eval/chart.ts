@@ -29,6 +29,8 @@ export interface ChartAxis {
   readonly to?: number;
   /** Where to write numbers, as far as they lie on the axis; default: round numbers. */
   readonly ticks?: readonly number[];
+  /** A place to mark by a line across the panel. */
+  readonly mark?: number;
 }
 
 export interface Chart {
@@ -45,21 +47,19 @@ export interface Chart {
   readonly isBare?: boolean;
 }
 
-const panel = { width: 430, height: 320, left: 52, right: 14, top: 30, bottom: 44 };
-const kLegendRow = 18;
-const kLegendColumns = 4;
+const kWidth = 860;
+const panel = { height: 320, left: 52, right: 14, top: 30, bottom: 44 };
+const legend = { row: 18, left: 42, mark: 30, letter: 7 };
 const kMargin = 1.1; // room beside the outermost points of a logarithmic axis
 const kTicks = 5;
+const kFewTicks = 3;
 
 export function chart(options: Chart): string {
   const { panels, names, dodge = 0 } = options;
+  const width = kWidth / panels.length;
   const all = panels.flatMap(({ curves }) => curves.flatMap(({ points }) => points));
-  const x = scale(
-    options.x,
-    all.map((point) => point.x),
-    panel.left,
-    panel.width - panel.right,
-  );
+  const values = all.map((point) => point.x);
+  const x = scale(options.x, values, panel.left, width - panel.right);
   const heights = all.flatMap(({ y, low = y, high = y }) => [low, y, high]);
   const y = scale(options.y, heights, panel.height - panel.bottom, panel.top);
   const drawn = panels.map(({ title, curves }, i) => {
@@ -73,25 +73,25 @@ export function chart(options: Chart): string {
     });
     return element(
       "g",
-      { transform: `translate(${i * panel.width} 0)` },
-      axes(options, x, y),
+      { transform: `translate(${i * width} 0)` },
+      axes(options, x, y, width),
       label(panel.left, 18, title),
       ...parts,
     );
   });
-  const legend = names.map((name, index) => {
-    const column = index % kLegendColumns;
-    const top = panel.height + 8 + Math.floor(index / kLegendColumns) * kLegendRow;
-    const left = panel.left + column * 200;
+  const longest = Math.max(...names.map((name) => name.length));
+  const columns = Math.max(1, Math.floor(kWidth / (legend.mark + legend.letter * longest)));
+  const marks = names.map((name, index) => {
+    const top = panel.height + 8 + Math.floor(index / columns) * legend.row;
+    const left = legend.left + (index % columns) * (kWidth / columns);
     const stroke = { stroke: colour(index), "stroke-width": 1.6, "stroke-dasharray": dash(index) };
     const mark =
       line(left - 10, top, left + 10, top, stroke) +
       element("circle", { cx: left, cy: top, r: 3, fill: colour(index) });
     return mark + label(left + 15, top + 4, name);
   });
-  const width = panel.width * Math.max(panels.length, 2);
-  const height = panel.height + 8 + Math.ceil(names.length / kLegendColumns) * kLegendRow;
-  return drawing(width, height, options.title, [...drawn, ...legend]);
+  const height = panel.height + 8 + Math.ceil(names.length / columns) * legend.row;
+  return drawing(kWidth, height, options.title, [...drawn, ...marks]);
 }
 
 interface Scale {
@@ -110,10 +110,13 @@ function scale(axis: ChartAxis, values: readonly number[], a: number, b: number)
   const to = axis.to ?? (isLog ? largest * kMargin : largest);
   const place = isLog ? (value: number) => Math.log(value) : (value: number) => value;
   const onAxis = linear(place(from), place(to) === place(from) ? place(from) + 1 : place(to), a, b);
-  const candidates = axis.ticks ?? (isLog ? logTicks(from, to) : linearTicks(from, to));
+  const within = (ticks: readonly number[]) =>
+    ticks.filter((value) => value >= from && value <= to);
+  const powers = isLog ? within(axis.ticks ?? logTicks(from, to)) : [];
   return {
     at: (value) => onAxis(place(value)),
-    ticks: candidates.filter((value) => value >= from && value <= to),
+    // A short piece of a logarithmic axis has few powers on it.
+    ticks: powers.length < kFewTicks ? within(axis.ticks ?? linearTicks(from, to)) : powers,
   };
 }
 
@@ -170,11 +173,11 @@ function curve(
   return element("polyline", { points: path, ...look }) + (isBare ? "" : marks.join(""));
 }
 
-function axes({ x: xAxis, y: yAxis }: Chart, x: Scale, y: Scale): string {
+function axes({ x: xAxis, y: yAxis }: Chart, x: Scale, y: Scale, width: number): string {
   const bottom = panel.height - panel.bottom;
   const grid = y.ticks.map(
     (value) =>
-      line(panel.left, y.at(value), panel.width - panel.right, y.at(value), { class: "grid" }) +
+      line(panel.left, y.at(value), width - panel.right, y.at(value), { class: "grid" }) +
       label(panel.left - 6, y.at(value) + 4, tickText(value), { "text-anchor": "end" }),
   );
   const ticks = x.ticks.map(
@@ -184,10 +187,14 @@ function axes({ x: xAxis, y: yAxis }: Chart, x: Scale, y: Scale): string {
   );
   const middle = { "text-anchor": "middle" };
   const names =
-    label((panel.left + panel.width) / 2, panel.height - 10, xAxis.name, middle) +
+    label((panel.left + width) / 2, panel.height - 10, xAxis.name, middle) +
     label(0, 0, yAxis.name, {
       ...middle,
       transform: `translate(12 ${(panel.top + bottom) / 2}) rotate(-90)`,
     });
-  return [...grid, ...ticks, names].join("");
+  const mark =
+    xAxis.mark === undefined
+      ? ""
+      : line(x.at(xAxis.mark), panel.top, x.at(xAxis.mark), bottom, { class: "needle" });
+  return [...grid, ...ticks, names, mark].join("");
 }

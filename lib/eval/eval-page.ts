@@ -188,14 +188,15 @@ function longTextSection({ longTexts, contextLength }: EvalReport): string {
   });
   const plot = chart({
     title: "Perplexity by position, past the trained context",
-    x: { name: "position", from: 0 },
+    x: { name: "position", from: 0, mark: contextLength },
     y: { name: "perplexity of the block", isLogarithmic: true },
     panels: [{ title: `trained on ${contextLength} positions`, curves }],
     names: methods,
   });
   return `<h2>Past the trained context</h2>
 ${plot}
-<p>One text several times as long as what the model was trained on, fed from its beginning.</p>`;
+<p>Texts several times as long as what the model was trained on (vertical line), fed from their beginning; the mean
+over the texts.</p>`;
 }
 
 function longDecodeSection({ longDecodes }: EvalReport): string {

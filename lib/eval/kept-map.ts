@@ -6,7 +6,7 @@ import { nameOf } from "./choices.js";
 import { type CacheContents, parseRuns } from "./contents.js";
 import { drawing, element, label, line, linear } from "./svg.js";
 
-const image = { left: 150, width: 700, row: 4, gap: 2, title: 26 };
+const image = { left: 10, width: 840, row: 4, gap: 2, title: 34 };
 
 /**
  * @param contents of one prompt, one per method
@@ -63,8 +63,11 @@ function methodImage(
   const frame = { x: image.left, y: start, width: image.width, height: y - start, class: "frame" };
   return [
     element("rect", frame),
-    label(0, start + 10, nameOf({ method, keep })),
-    label(0, start + 23, `${slots} of ${all} slots`, { class: "small" }),
+    label(image.left, start - 6, nameOf({ method, keep })),
+    label(image.left + image.width, start - 6, `${slots} of ${all} slots`, {
+      class: "small",
+      "text-anchor": "end",
+    }),
     line(at, start - 4, at, y + 1, { class: "needle" }),
     ...rows,
   ].join("");

@@ -37,7 +37,7 @@ export function needleCells(
 }
 
 const cell = { width: 30, height: 12 };
-const map = { left: 190, top: 44, gapX: 26, gapY: 12 };
+const map = { top: 44, gapX: 26, gapY: 12, letter: 7, depth: 60 };
 
 /** @param methods names, one row of maps each */
 export function needleMap(cells: readonly NeedleCell[], methods: readonly string[]): string {
@@ -48,12 +48,13 @@ export function needleMap(cells: readonly NeedleCell[], methods: readonly string
   const columns = Math.max(1, keeps.length);
   const width = lengths.length * cell.width + map.gapX;
   const height = depths.length * cell.height + map.gapY;
+  const left = map.depth + map.letter * Math.max(...methods.map((method) => method.length));
   const heads = keeps.map((keep, c) =>
-    label(map.left + c * width, 14, `keep ${keep}`, { style: "font-weight: 600" }),
+    label(left + c * width, 14, `keep ${keep}`, { style: "font-weight: 600" }),
   );
   const axis = Array.from({ length: columns }, (_, c) =>
     lengths.map((length, i) =>
-      label(map.left + c * width + (i + 0.5) * cell.width, map.top - 8, String(length), {
+      label(left + c * width + (i + 0.5) * cell.width, map.top - 8, String(length), {
         class: "small",
         "text-anchor": "middle",
       }),
@@ -66,7 +67,7 @@ export function needleMap(cells: readonly NeedleCell[], methods: readonly string
       const column = each.keep === null ? 0 : keeps.indexOf(each.keep);
       const recall = each.recalled / each.trials;
       const box = {
-        x: map.left + column * width + lengths.indexOf(each.length) * cell.width,
+        x: left + column * width + lengths.indexOf(each.length) * cell.width,
         y: top + depths.indexOf(each.depth) * cell.height,
         width: cell.width - 1,
         height: cell.height - 1,
@@ -76,7 +77,7 @@ export function needleMap(cells: readonly NeedleCell[], methods: readonly string
       return element("rect", { ...box, ...look }, element("title", {}, hint));
     });
     const scale = [depths[0], depths[depths.length - 1]].map((depth, i) =>
-      label(map.left - 6, top + (i === 0 ? 9 : depths.length * cell.height - 3), `depth ${depth}`, {
+      label(left - 6, top + (i === 0 ? 9 : depths.length * cell.height - 3), `depth ${depth}`, {
         class: "small",
         "text-anchor": "end",
       }),
@@ -84,7 +85,7 @@ export function needleMap(cells: readonly NeedleCell[], methods: readonly string
     return label(0, top + 10, method) + scale.join("") + marks.join("");
   });
   return drawing(
-    map.left + columns * width,
+    left + columns * width,
     map.top + methods.length * height,
     "Needle recall by depth and length, by method",
     [...heads, ...axis.flat(), ...rows],

@@ -38,12 +38,19 @@ export function spindlePlot(
   const layers = shown[0]?.layerBytes.length ?? 0;
   const rowHeight = Math.max(figure.height, layers * kBarPitch + 22);
 
-  const heads = columns.map((method, c) =>
-    label(centre(c), 22, method, {
+  const heads = columns.map((method, c) => {
+    const [name, ...options] = method.split(":");
+    const look = {
       "text-anchor": "middle",
       style: `fill: ${colour(methods.indexOf(method))}; font-weight: 600`,
-    }),
-  );
+    };
+    return (
+      label(centre(c), options.length > 0 ? 14 : 22, name, look) +
+      (options.length === 0
+        ? ""
+        : label(centre(c), 27, options.join(" "), { class: "small", "text-anchor": "middle" }))
+    );
+  });
   const bands = keeps.map((keep, r) => {
     const top = figure.top + r * rowHeight;
     const inBand = shown.filter((row) => row.keep === keep);

@@ -189,9 +189,9 @@ describe("the page of an evaluation", () => {
   });
 
   it("marks each kept run at its place", () => {
-    // 100 tokens are 700 pixels from 150 on; the first head keeps 0-3 and 50.
+    // 100 tokens are 840 pixels from 10 on; the first head keeps 0-3 and 50.
     const first = html.match(/<path d="([^"]+)"[^>]*><title>ours, layer 0, head 0: 5 of 100/)?.[1];
-    expect(first).toMatch(/^M150\.0 [\d.]+H178\.0M500\.0 [\d.]+H507\.0$/);
+    expect(first).toMatch(/^M10\.0 [\d.]+H43\.6M430\.0 [\d.]+H438\.4$/);
   });
 
   it("cuts bars by the bytes of the heads", () => {
