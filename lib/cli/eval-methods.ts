@@ -1,8 +1,8 @@
 /** The methods of an evaluation: names of the registry, each perhaps with options of its own. */
+import { readFileSync } from "node:fs";
 import type { BudgetTarget, Method } from "../cache/method.js";
-import { argumentError } from "../errors.js";
-import { readOptions } from "./method-options.js";
-import { findMethod, type MethodSpec, methodSpecs } from "./methods.js";
+import { argumentError, spindleError } from "../errors.js";
+import { findMethod, makeMethod, type MethodSpec, methodSpecs } from "./methods.js";
 
 /** One method to try. */
 export interface EvalMethod {
@@ -16,7 +16,7 @@ export interface EvalMethod {
 
 /**
  * Reads `--methods`: names separated by commas, `all` for every one; options follow a name as `:option=value`, so
- * `streamingllm:positions=reindexed:sinks=8`.
+ * `streamingllm:positions=reindexed:sinks=8`; a value `@profile.json` stands for what is in the file.
  *
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT for a name or option that does not exist
  */
@@ -56,15 +56,26 @@ function parseMethod(text: string): EvalMethod {
     }),
   );
   const label = [spec.name, ...parts].join(":");
-  return { label, spec, options, hasTarget: spec.options.some((option) => option.name === "keep") };
+  return { label, spec, options, hasTarget: spec.hasTarget };
 }
 
-/** A word stays a word; numbers, booleans and null are read as such. */
+/** A word stays a word; numbers, booleans and null are read as such, and `@file` stands for the JSON in the file. */
 function readValue(text: string): unknown {
+  if (text.startsWith("@")) return readJson(text.slice(1));
   try {
     return JSON.parse(text);
   } catch {
     return text;
+  }
+}
+
+function readJson(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    const reason = (error as Error).message;
+    const message = `eval: expected a file of JSON for methods, got ${JSON.stringify(path)}: ${reason}`;
+    throw spindleError("ERR_SPINDLEKV_FILE", "eval", message, error);
   }
 }
 
@@ -75,6 +86,5 @@ function readValue(text: string): unknown {
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when an option is wrong or one that it needs is missing
  */
 export function makeEvalMethod({ spec, options }: EvalMethod, target: BudgetTarget | null): Method {
-  const all = JSON.stringify({ ...options, ...target });
-  return spec.make(readOptions(spec.name, spec.options, all));
+  return makeMethod(spec.name, JSON.stringify({ ...options, ...target })).method;
 }

@@ -108,7 +108,7 @@ export async function openEvalJournal(
   const { keeps, prompts, seeds, depths, protocols, texts, experiments } = request;
   const settings = {
     model: await fingerprint(request.model),
-    methods: request.methods.map(({ label }) => label),
+    methods: request.methods.map(({ label, options }) => ({ label, options })),
     ...{ keeps, prompts, seeds, lengths, depths, protocols, texts, experiments },
     text: request.textFile === undefined ? null : await fingerprint(request.textFile),
     device: device.name,

@@ -27,6 +27,18 @@ describe("the methods of an evaluation", () => {
     expect(made.select?.sinks).toBe(8);
   });
 
+  it("read a value from a file", () => {
+    const path = join(folder, "pool.json");
+    writeFileSync(path, '{"kind":"mean","kernel":5,"divisor":"valid"}');
+    const [method] = parseMethods(`snapkv:pool=@${path}`);
+    expect(makeEvalMethod(method, { keep: 0.2 }).score?.options.pool).toEqual({
+      ...{ kind: "mean", kernel: 5, divisor: "valid" },
+    });
+    expect(() => parseMethods(`snapkv:pool=@${path}.gone`)).toThrow(
+      expect.objectContaining({ code: "ERR_SPINDLEKV_FILE" }),
+    );
+  });
+
   it.each([
     [["--methods", "nosuch"], "method"],
     [["--methods", "snapkv:window"], "methods"],
