@@ -35,6 +35,7 @@ export {
   type StepParams,
 } from "./cache/kv-cache.js";
 export { type AttendOptions, LayerCache } from "./cache/layer-cache.js";
+export { type RowPrunerOptions, rowPruner } from "./cache/row-pruner.js";
 export type { Rows } from "./cache/staging.js";
 export type { ScoreSums } from "./cache/step.js";
 export type {

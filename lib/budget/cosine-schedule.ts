@@ -28,12 +28,7 @@ export interface CosineScheduleOptions {
  */
 export function cosineSchedule(options: CosineScheduleOptions = {}): ShapeBudget {
   const { decay = 0.9, interval = 1 } = options;
-  if (!(decay > 0 && decay <= 1)) {
-    throw argumentError("cosineSchedule", "a number in (0, 1]", "decay", decay);
-  }
-  if (!Number.isInteger(interval) || interval < 1) {
-    throw argumentError("cosineSchedule", "an integer of 1 or more", "interval", interval);
-  }
+  cosineFactor(0, 1, options); // checks them
   return Object.freeze({
     id: "cosine-schedule",
     kind: "shape",
@@ -42,11 +37,30 @@ export function cosineSchedule(options: CosineScheduleOptions = {}): ShapeBudget
     plan: (total, { layers, context }) => {
       const shares = [1];
       for (let layer = 0; layer + 1 < layers; layer++) {
-        const cosine = (Math.cos((Math.PI * layer) / layers) + 1) / 2;
-        const factor = layer % interval === 0 ? decay + (1 - decay) * cosine : 1;
+        const factor = cosineFactor(layer, layers, options);
         shares.push((shares[layer] as number) * factor);
       }
       return largestRemainder(shares, total, context);
     },
   } satisfies ShapeBudget);
+}
+
+/**
+ * rho_l of {@link cosineSchedule}: what goes on from `layer` to the next one.
+ *
+ * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when an option is out of range
+ */
+export function cosineFactor(
+  layer: number,
+  layers: number,
+  { decay = 0.9, interval = 1 }: CosineScheduleOptions,
+): number {
+  if (!(decay > 0 && decay <= 1)) {
+    throw argumentError("cosineSchedule", "a number in (0, 1]", "decay", decay);
+  }
+  if (!Number.isInteger(interval) || interval < 1) {
+    throw argumentError("cosineSchedule", "an integer of 1 or more", "interval", interval);
+  }
+  if (layer % interval !== 0) return 1;
+  return decay + ((1 - decay) * (Math.cos((Math.PI * layer) / layers) + 1)) / 2;
 }

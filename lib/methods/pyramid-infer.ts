@@ -20,7 +20,7 @@ export interface PyramidInferOptions extends TargetOptions, CosineScheduleOption
 /**
  * The part of PyramidInfer that a cache can do: one set of slots for a layer, ranked by the recent fifth of the
  * prompt, and budgets that fall along a cosine. (The paper drops hidden states, so that deeper layers do not even
- * compute the keys of dropped tokens; that takes a runtime.)
+ * compute the keys of dropped tokens; that takes a runtime, which `rowPruner` tells what to drop.)
  *
  * Defaults: recent 0.2, weights growing to 1.2, decay 0.9, 4 sinks (the reference setting for 7B models).
  *

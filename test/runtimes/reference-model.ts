@@ -17,12 +17,22 @@ export interface ReferencePass {
 
 type Row = Float64Array;
 
-/** @param drop tokens to go no further than the layer, by layer */
+/** What a layer's queries paid attention to. */
+export interface ReferenceAttention {
+  /** Tokens with a row. */
+  readonly tokens: readonly number[];
+  /** Mean over the query heads, by query: a share for each of `tokens` up to it. */
+  readonly shares: readonly Float64Array[];
+}
+
+/** Tokens to go no further than a layer. */
+export type ReferenceDrop = (layer: number, attention: ReferenceAttention) => readonly number[];
+
 export function runReference(
   file: GgufFile,
   config: LlamaConfig,
   ids: Int32Array,
-  drop: readonly (readonly number[])[] = [],
+  drop: ReferenceDrop = () => [],
 ): ReferencePass {
   const { layers, width, queryHeads, kvHeads, headDim, normEpsilon } = config;
   const rope = new ReferenceRope(config.rope, headDim);
@@ -62,12 +72,15 @@ export function runReference(
     const seen: { keys: Row[]; values: Row }[] = [];
     const stream = new Map<number, { before: Row; after: Row }>();
     const next = new Map<number, Row>();
+    const means: Row[] = [];
     for (const [token, before] of rows) {
       const x = norm(before, tensors.get(`${at}attn_norm.weight`)!);
       const queries = turned(product(`${at}attn_q`, x), `${at}attn_q_norm.weight`, token);
       const keys = turned(product(`${at}attn_k`, x), `${at}attn_k_norm.weight`, token);
       seen.push({ keys, values: product(`${at}attn_v`, x) });
       const attended = new Float64Array(queryHeads * headDim);
+      const mean = new Float64Array(seen.length);
+      means.push(mean);
       queries.forEach((query, head) => {
         const kvHead = Math.floor(head / (queryHeads / kvHeads));
         const logits = seen.map(
@@ -78,6 +91,7 @@ export function runReference(
         const shares = logits.map((logit) => Math.exp(logit - most));
         const total = shares.reduce((sum, share) => sum + share, 0);
         shares.forEach((share, slot) => {
+          mean[slot] += share / total / queryHeads;
           for (let i = 0; i < headDim; i++) {
             attended[head * headDim + i] +=
               (share / total) * seen[slot].values[kvHead * headDim + i];
@@ -89,9 +103,10 @@ export function runReference(
       const y = norm(after, tensors.get(`${at}ffn_norm.weight`)!);
       const up = product(`${at}ffn_up`, y);
       const gated = product(`${at}ffn_gate`, y).map((g, i) => (g / (1 + Math.exp(-g))) * up[i]);
-      if (drop[layer]?.includes(token) !== true) {
-        next.set(token, plus(after, product(`${at}ffn_down`, gated)));
-      }
+      next.set(token, plus(after, product(`${at}ffn_down`, gated)));
+    }
+    for (const token of drop(layer, { tokens: [...rows.keys()], shares: means })) {
+      next.delete(token);
     }
     streams.push(stream);
     rows = next;

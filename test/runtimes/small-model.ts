@@ -7,6 +7,8 @@ export interface SmallModel {
   readonly architecture: "llama" | "qwen2" | "qwen3";
   readonly weights: WeightType;
   readonly seed: number;
+  /** Default 3. */
+  readonly layers?: number;
   /** Dims of a head; queries and keys together need not be as wide as the model. Default 16. */
   readonly headDim?: number;
   /** No output.weight: the embeddings are used twice. */
@@ -20,12 +22,12 @@ export interface SmallModel {
 }
 
 /** The shape of all of them. */
-export const smallShape = { layers: 3, width: 64, feedForward: 96, queryHeads: 4, kvHeads: 2 };
+const shape = { width: 64, feedForward: 96, queryHeads: 4, kvHeads: 2 };
 
 /** @param vocabulary metadata of a tokenizer, `tokenizer.ggml.tokens` among them */
 export function smallModel(model: SmallModel, vocabulary: Record<string, Value>): Buffer {
-  const { architecture, weights, headDim = 16, isTied = false, biases = [] } = model;
-  const { layers, width, feedForward, queryHeads, kvHeads } = smallShape;
+  const { architecture, weights, layers = 3, headDim = 16, isTied = false, biases = [] } = model;
+  const { width, feedForward, queryHeads, kvHeads } = shape;
   const tokens = (vocabulary["tokenizer.ggml.tokens"] as readonly string[]).length;
   const random = new Random(model.seed);
   /** About normal, by the sum of uniforms. */
