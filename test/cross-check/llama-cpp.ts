@@ -14,7 +14,10 @@ interface Model {
   /** Without the tokens that frame a text. */
   tokenize(text: string): number[];
   detokenize(tokens: number[]): string;
-  createContext(options: { contextSize: number }): Promise<{ getSequence(): Sequence }>;
+  createContext(options: {
+    contextSize: number;
+    threads: number;
+  }): Promise<{ getSequence(): Sequence }>;
   dispose(): Promise<void>;
 }
 interface Sequence {
@@ -68,7 +71,7 @@ export function llamaCppProbabilities(
   ids: Int32Array,
 ): Promise<Map<number, number>[]> {
   return withModel({ modelPath }, async (model) => {
-    const sequence = (await model.createContext({ contextSize: 256 })).getSequence();
+    const sequence = (await model.createContext({ contextSize: 256, threads: 1 })).getSequence();
     const results = await sequence.controlledEvaluate(
       Array.from(ids, (id) => [id, { generateNext: { probabilities: true } }]),
     );

@@ -141,7 +141,7 @@ describe("a model file that the runtime cannot run is refused", () => {
     new LlamaModel(parseGguf(writeGguf({ ...metadata, ...change }, { ...tensors, ...more })));
 
   it("unless it fits", async () => {
-    const tiny = load({});
+    const tiny = load({ "llama.expert_count": 0, "llama.attention.causal": true });
     expect(tiny.config).toMatchObject({ headDim: 2, vocabulary: 3, rope: { theta: 10_000 } });
     const cache = new ReferenceCache(tiny.config);
     expect(await tiny.forward(Int32Array.of(1, 2), cache, { logits: "all" })).toHaveLength(6);
@@ -156,6 +156,9 @@ describe("a model file that the runtime cannot run is refused", () => {
     [{ "llama.rope.scaling.factor": 0.5 }, /1 or more for llama.rope.scaling.factor, got 0.5/],
     [{ "llama.rope.scaling.attn_factor": 2 }, /1 for llama.rope.scaling.attn_factor .*got 2/],
     [{ "llama.rope.scaling.alpha": 2 }, /no llama.rope.scaling.alpha, which this runtime/],
+    [{ "llama.expert_count": 8 }, /no llama.expert_count, which this runtime .*got 8/],
+    [{ "llama.attention.sliding_window": 8 }, /no llama.attention.sliding_window.*got 8/],
+    [{ "llama.attention.causal": false }, /no llama.attention.causal.*got false/],
     [{ "llama.embedding_length": 8 }, /token_embd.weight with rows of 8/],
     [{ "llama.feed_forward_length": 8 }, /32 elements for blk.0.ffn_gate.weight, got 16/],
     [{ "llama.block_count": 2 }, /no tensor "blk.1.attn_norm.weight"/],

@@ -26,6 +26,18 @@ export interface LlamaConfig {
   readonly rope: RopeConfig;
 }
 
+/** Keys that change what a model computes in ways this runtime does not know, and the values that change nothing. */
+const neutralValues: Readonly<Record<string, readonly unknown[]>> = {
+  expert_count: [0],
+  "attention.causal": [true],
+  "attention.sliding_window": [0],
+  "attention.scale": [0],
+  "attention.clamp_kqv": [0],
+  embedding_scale: [0, 1],
+  residual_scale: [0, 1],
+  logit_scale: [0, 1],
+};
+
 /** Reads and checks the configuration. @throws Error naming the metadata key that does not fit */
 export function configFromGguf(file: GgufFile): LlamaConfig {
   const architecture = file.metadata.get("general.architecture");
@@ -33,6 +45,13 @@ export function configFromGguf(file: GgufFile): LlamaConfig {
     throw fileError(
       `gguf-llama: expected general.architecture to be one of ${Object.keys(architectures).join(", ")}, ` +
         `got "${architecture}"`,
+    );
+  }
+  for (const [key, neutral] of Object.entries(neutralValues)) {
+    const value = file.metadata.get(`${architecture}.${key}`);
+    if (value === undefined || neutral.includes(value)) continue;
+    throw fileError(
+      `gguf-llama: expected no ${architecture}.${key}, which this runtime does not know, got ${value}`,
     );
   }
   const read = (key: string, fallback?: number) =>
