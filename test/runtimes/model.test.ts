@@ -175,6 +175,13 @@ describe("a model file that the runtime cannot run is refused", () => {
     );
   });
 
+  it("by the type of a weight, before one is read", () => {
+    const packed = { shape: [32, 2], type: 12, bytes: new Uint8Array(144) };
+    expect(() => load({}, { "blk.0.ffn_down.weight": packed })).toThrow(
+      /weights of f32, f16, q8_0, bf16, got ggml type 12 for blk.0.ffn_down.weight/,
+    );
+  });
+
   it("by its size, before a weight is read", () => {
     const file = parseGguf(writeGguf(metadata, tensors));
     const info = { name: "blk.0.ffn_up.weight", shape: [4, 2 ** 28], type: "f16", byteOffset: 0 };

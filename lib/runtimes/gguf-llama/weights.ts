@@ -4,6 +4,7 @@ import type { LlamaConfig } from "./config.js";
 import { fileError } from "./failures.js";
 import type { GgufFile } from "./gguf.js";
 import { type Linear, LinearStore } from "./linear.js";
+import { tensorTypes } from "./tensor-types.js";
 
 const kMaxBytes = 2 ** 32 - 2 ** 27; // WebAssembly's 4 GiB, less room for activations
 
@@ -35,6 +36,7 @@ export interface Weights {
 export function readWeights(file: GgufFile, config: LlamaConfig): Weights {
   const { layers, width, feedForward, queryHeads, kvHeads, headDim, vocabulary } = config;
   const { hasHeadNorm, hasRopeFactors } = architectures[config.architecture];
+  checkTypes(file);
   checkSize(file);
   const used = new Set<string>();
   if (hasRopeFactors) used.add("rope_freqs.weight"); // read with the configuration
@@ -84,6 +86,16 @@ export function readWeights(file: GgufFile, config: LlamaConfig): Weights {
     );
   }
   return { embed, blocks, outputNorm, output };
+}
+
+/** @throws Error for tensors of a type that is not decoded, all of them before any is read */
+function checkTypes(file: GgufFile): void {
+  const known = [...tensorTypes.values()].map(({ name }) => name);
+  const other = [...file.tensors.values()].find(({ type }) => !known.includes(type));
+  if (other === undefined) return;
+  throw fileError(
+    `gguf-llama: expected weights of ${known.join(", ")}, got ${other.type} for ${other.name}`,
+  );
 }
 
 /** @throws Error when the matrices, as float32, would not fit the memory they are multiplied in */
