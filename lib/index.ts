@@ -36,6 +36,7 @@ export {
 } from "./cache/kv-cache.js";
 export { type AttendOptions, LayerCache } from "./cache/layer-cache.js";
 export { type RowPrunerOptions, rowPruner } from "./cache/row-pruner.js";
+export type { RowRope } from "./cache/row-rope.js";
 export type { Rows } from "./cache/staging.js";
 export type { ScoreSums } from "./cache/step.js";
 export type {
@@ -79,8 +80,12 @@ export { type CakeOptions, cake } from "./methods/cake.js";
 export { type ComposeOptions, compose } from "./methods/compose.js";
 export { type DBudgetKVOptions, dBudgetKV } from "./methods/d-budget-kv.js";
 export { type DynamicKVOptions, dynamicKV } from "./methods/dynamic-kv.js";
+export { type ExpectedAttentionOptions, expectedAttention } from "./methods/expected-attention.js";
 export { full } from "./methods/full.js";
 export { type H2OOptions, h2o } from "./methods/h2o.js";
+export { type KeyDiffOptions, keyDiff } from "./methods/key-diff.js";
+export { type L2NormOptions, l2norm } from "./methods/l2norm.js";
+export { type LagKVOptions, lagKV } from "./methods/lag-kv.js";
 export { type LAVaOptions, lava } from "./methods/lava.js";
 export { type PrefixKVOptions, prefixKV } from "./methods/prefix-kv.js";
 export { type PyramidInferOptions, pyramidInfer } from "./methods/pyramid-infer.js";
@@ -99,9 +104,19 @@ export {
   type AccumulatedAttentionOptions,
   accumulatedAttention,
 } from "./score/accumulated-attention.js";
+// Methods have these two names.
+export {
+  type ExpectedAttentionOptions as ExpectedAttentionScoreOptions,
+  expectedAttention as expectedAttentionScore,
+} from "./score/expected-attention.js";
+export { keyDiff as keyDiffScore } from "./score/key-diff.js";
+export { type GlobalLocalOptions, globalLocal } from "./score/global-local.js";
+export { keyNorm } from "./score/key-norm.js";
+export { type LagRelativeOptions, lagRelative } from "./score/lag-relative.js";
 export { type LastQueryOptions, lastQuery } from "./score/last-query.js";
 export { type ObservationWindowOptions, observationWindow } from "./score/observation-window.js";
 export { position } from "./score/position.js";
+export { type RandomOptions, random } from "./score/random.js";
 export { type SinksAndRecentOptions, sinksAndRecent } from "./select/sinks-and-recent.js";
 export { type TopKOptions, topK } from "./select/top-k.js";
 export { type DType, Tensor } from "./tensor.js";

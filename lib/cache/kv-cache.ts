@@ -13,6 +13,7 @@ import {
   isWindowed,
   type Method,
   needsPreRopeKeys,
+  needsRope,
   queriesOf,
   sumsOf,
 } from "./method.js";
@@ -568,10 +569,15 @@ function checkMethod(op: string, method: Method | undefined): void {
   if (!isMethod) throw argumentError(op, "a method made by compose()", "method", method);
 }
 
+function partThatTurns({ codec, positions, score }: Method): string {
+  if (codec.id === "codebook") return "codec codebook";
+  return positions === "reindexed" ? "positions reindexed" : `score ${score?.id}`;
+}
+
 /** Fails before any work when a part of the method needs what the cache is not given. */
 function checkNeeds(method: Method, options: KVCacheOptions): void {
-  if (options.rope !== undefined || !needsPreRopeKeys(method)) return;
-  const part = method.codec.id === "codebook" ? "codec codebook" : "positions reindexed";
+  if (options.rope !== undefined || !needsRope(method)) return;
+  const part = partThatTurns(method);
   throw spindleError(
     "ERR_SPINDLEKV_MISSING_INPUT",
     "KVCache",

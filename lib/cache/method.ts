@@ -4,6 +4,7 @@
  */
 import type { Device } from "../device.js";
 import type { Tensor } from "../tensor.js";
+import type { RowRope } from "./row-rope.js";
 
 /** Inputs that a part may need from the cache or the runtime. */
 export type PartInput =
@@ -69,12 +70,10 @@ export interface WindowRequest {
 
 /** Rows of one KV head as attention reads them, float32. */
 export interface HeadRows {
-  /** [slots, headDim], after RoPE unless the cache stores them before. */
+  /** [slots, headDim], after RoPE however they are stored. */
   readonly keys: Float32Array;
   /** [slots, headDim]. */
   readonly values: Float32Array;
-  /** Whether the keys come before RoPE. */
-  readonly isPreRope: boolean;
 }
 
 /** What a scorer sees of one layer. */
@@ -83,6 +82,8 @@ export interface ScoreInput {
   readonly layer: number;
   readonly layers: number;
   readonly kvHeads: number;
+  /** KV heads that the ranks before this one hold. */
+  readonly firstHead: number;
   /** Query heads per KV head. */
   readonly group: number;
   readonly headDim: number;
@@ -90,6 +91,10 @@ export interface ScoreInput {
   readonly scale: number;
   /** Tokens seen so far: the logical position that comes next. */
   readonly tokens: number;
+  /** What RoPE turns the next token's query by: `tokens`, or with re-indexed positions the slots. */
+  readonly nextPosition: number;
+  /** undefined: keys and queries come turned, and how is not known. */
+  readonly rope: RowRope | undefined;
   /** Slots of each KV head, and of the longest one. */
   readonly lengths: readonly number[];
   readonly longest: number;
@@ -112,7 +117,7 @@ export interface ScoreInput {
   readonly positions: () => Promise<readonly Int32Array[]>;
   /** Stored rows of one KV head, decoded. */
   readonly rows: (head: number) => Promise<HeadRows>;
-  /** The recorded queries of one query head, [count, headDim] f32, oldest first, as they came. */
+  /** The last recorded queries of one query head, [count, headDim] f32, oldest first, as they came: before RoPE if `rope` is there. */
   readonly queries: (head: number, count: number) => Promise<Float32Array>;
 }
 
@@ -283,6 +288,11 @@ export interface Method {
 /** Whether keys must be stored before RoPE for this method. */
 export function needsPreRopeKeys(method: Method): boolean {
   return method.codec.id === "codebook" || method.positions === "reindexed";
+}
+
+/** Whether a method can do nothing without keys and queries before RoPE, however the cache stores the keys. */
+export function needsRope(method: Method): boolean {
+  return needsPreRopeKeys(method) || method.score?.needs.includes("pre-rope keys") === true;
 }
 
 /** Whether the cache follows the method on its own with every append: the same window of last slots in every layer. */

@@ -13,6 +13,7 @@ import type {
   WindowStatistics,
 } from "./method.js";
 import { type StoreLayerInfo, storeAddon } from "./native-store.js";
+import { rowRopeOf, turnRows } from "./row-rope.js";
 import { decodeStoredSlots } from "./stored-slots.js";
 
 /** Ranks the slots of a layer by the job's scorer; the caller disposes the scores. */
@@ -61,10 +62,13 @@ function inputOf(
     layer,
     layers,
     kvHeads,
+    firstHead: (cache.options.ranks?.rank ?? 0) * kvHeads,
     group: queryHeads / kvHeads,
     headDim,
     scale,
     tokens: info.position,
+    nextPosition: cache.method.positions === "reindexed" ? longest : info.position,
+    rope: rowRopeOf(cache.options),
     lengths,
     longest,
     sinks: job.sinks,
@@ -88,9 +92,18 @@ function inputOf(
 }
 
 async function rowsOf({ cache }: CompressionJob, layer: number, head: number): Promise<HeadRows> {
-  const { keys, values, isRotated } = await decodeStoredSlots(cache, layer, head);
-  const isPreRope = cache.options.rope !== undefined && isRotated.every((flag) => flag === 0);
-  return { keys, values, isPreRope };
+  const { keys, values, positions, isRotated } = await decodeStoredSlots(cache, layer, head);
+  const rope = rowRopeOf(cache.options);
+  if (rope !== undefined && isRotated.includes(0)) {
+    const isReindexed = cache.method.positions === "reindexed";
+    // A key that was turned before it was stored stays as it is.
+    const turns = positions.map((position, slot) => {
+      if (isRotated[slot] === 1) return -1;
+      return isReindexed ? slot : position;
+    });
+    turnRows(keys, cache.options.headDim, turns, rope);
+  }
+  return { keys, values };
 }
 
 async function windowOf(

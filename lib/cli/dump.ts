@@ -7,7 +7,7 @@
  * `query_rope`. Anything else is left unread.
  */
 import type { CacheRope } from "../cache/kv-cache.js";
-import { type Method, needsPreRopeKeys } from "../cache/method.js";
+import { type Method, needsRope } from "../cache/method.js";
 import { argumentError, describeValue, spindleError } from "../errors.js";
 import { CommandFailure } from "./exit-status.js";
 import type { SafetensorsFile, TensorEntry } from "./safetensors-reader.js";
@@ -129,7 +129,7 @@ function layersOf(file: SafetensorsFile): number {
 }
 
 function keysOf(file: SafetensorsFile, layers: number, method: Method): "key" | "key_rope" {
-  if (needsPreRopeKeys(method)) return "key";
+  if (needsRope(method)) return "key";
   const hasRotated = Array.from({ length: layers }, (_, layer) =>
     file.tensors.has(tensorName(layer, "key_rope")),
   );

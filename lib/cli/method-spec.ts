@@ -32,11 +32,12 @@ const kSomeTarget = { keep: 0.5 };
 
 /** Defaults as the method itself has them, read from its parts so that none is written down twice. */
 function defaultsOf(method: Method): Record<string, unknown> {
-  const { score, stepScore, budget, select, codec, positions, schedule } = method;
+  const { score, stepScore, budget, select, codec, positions, schedule, minTokens } = method;
   const recent = select?.recent;
   return {
     positions,
     schedule,
+    minTokens,
     decode: stepScore !== null,
     ...score?.options,
     recentRatio: score?.options.windowFraction,

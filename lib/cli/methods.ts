@@ -6,6 +6,7 @@ import { methodsByAge } from "./specs/by-age.js";
 import { methodsByAttention } from "./specs/by-attention.js";
 import { methodsByCodebook } from "./specs/by-codebook.js";
 import { methodsByHistory } from "./specs/by-history.js";
+import { methodsByKeys } from "./specs/by-keys.js";
 
 export type { MethodSpec } from "./method-spec.js";
 
@@ -13,6 +14,7 @@ export const methodSpecs: readonly MethodSpec[] = [
   ...methodsByAge,
   ...methodsByAttention,
   ...methodsByHistory,
+  ...methodsByKeys,
   ...methodsByCodebook,
 ];
 

@@ -1,0 +1,96 @@
+// h2o(): heavy hitters and the last slots, after the prompt and after every decoded token.
+import { expect, it } from "vitest";
+import { h2o, KVCache } from "../../lib/index.ts";
+import { ask, feed, makePrompt } from "../cache/fixtures.ts";
+import { describeOp } from "../harness/backends.ts";
+import { expectStepwise, keepBest, type Rule } from "./stepwise.ts";
+import { storedLayer } from "./kept.ts";
+
+const rope = { theta: 10_000, style: "neox" } as const;
+
+/** Of `tokens` slots the sinks, the last of `share`, and the best of the others. */
+function heavyHitters(tokens: number, share: number, sinks = 0): Rule {
+  const recent = Math.floor(share * (tokens - sinks));
+  return keepBest({ tokens, sinks, recent }, ({ sums }, head) => sums[head]);
+}
+
+describeOp("h2o", (backend, device) => {
+  const isSlow = backend === "simt";
+  const kvHeads = isSlow ? 1 : 2;
+  const shape = { layers: 2, queryHeads: 3 * kvHeads, kvHeads, headDim: 16, dtype: "f32" } as const;
+  const first = isSlow ? 14 : 40;
+  const steps = isSlow ? 4 : 50;
+  const prompt = makePrompt(shape, first + steps, { seed: 41 });
+
+  it.each([
+    { tokens: isSlow ? 8 : 20, recentShare: 0.5, sinks: 0 },
+    { tokens: isSlow ? 9 : 21, recentShare: 0.25, sinks: 2 },
+    { tokens: isSlow ? 7 : 15, recentShare: 0, sinks: 0 },
+  ])("evicts step by step as the formula does: $tokens, $recentShare", async (options) => {
+    const rule = heavyHitters(options.tokens, options.recentShare, options.sinks);
+    await expectStepwise(device, h2o(options), {
+      prompt,
+      first,
+      tokens: options.tokens,
+      rope,
+      rule,
+    });
+  });
+
+  it.each([
+    { schedule: { every: 5 }, slack: 4 },
+    { schedule: { overflow: 6 }, slack: 6 },
+  ])("waits for $schedule", async ({ schedule, slack }) => {
+    const tokens = isSlow ? 8 : 20;
+    const method = h2o({ tokens, schedule });
+    const rule = heavyHitters(tokens, 0.5);
+    await expectStepwise(device, method, { prompt, first, tokens, slack, rope, rule });
+  });
+
+  it("a prompt in chunks is the same prompt; with maintain() between them it is not", async () => {
+    const keptAfter = async (chunk: number, isMaintained: boolean) => {
+      using cache = new KVCache(device, { ...shape, rope, method: h2o({ tokens: 8 }) });
+      for (let from = 0; from < first; from += chunk) {
+        const to = Math.min(first, from + chunk);
+        await feed(cache, prompt, { from, to });
+        await ask(cache, prompt, from, to);
+        if (isMaintained || to === first) await cache.maintain();
+      }
+      const layers = await Promise.all([0, 1].map((layer) => storedLayer(cache, layer)));
+      return layers.flat().map(({ positions }) => Array.from(positions));
+    };
+    const once = await keptAfter(first, false);
+    expect(await keptAfter(5, false)).toEqual(once);
+    // What an early chunk evicts, a later one cannot attend to: another answer, of the same size.
+    const between = await keptAfter(5, true);
+    expect(between).not.toEqual(once);
+    expect(between.map((row) => row.length)).toEqual(once.map((row) => row.length));
+  });
+
+  it("a shorter prompt stays whole until it has grown", async () => {
+    using cache = new KVCache(device, { ...shape, rope, method: h2o({ tokens: 12 }) });
+    for (let token = 0; token < 14; token++) {
+      await feed(cache, prompt, { from: token, to: token + 1 });
+      await ask(cache, prompt, token, token + 1);
+      const report = await cache.maintain();
+      expect(report === null).toBe(token < 12);
+      for (const layer of cache.layers) {
+        expect(Math.max(...layer.slots)).toBe(Math.min(token + 1, 12));
+      }
+    }
+  });
+
+  it("names options that are out of range", () => {
+    for (const [options, param] of [
+      [{ tokens: 8, recentShare: 1.5 }, "recent.share"],
+      [{ tokens: 8, sinks: -1 }, "sinks"],
+      [{ tokens: 8, schedule: { every: 0 } }, "schedule.every"],
+      [{ keep: 0.5, schedule: { overflow: 3 } }, "target"],
+      [{}, "target"],
+    ] as const) {
+      expect(() => h2o(options as never), JSON.stringify(options)).toThrowError(
+        expect.objectContaining({ code: "ERR_SPINDLEKV_ARGUMENT", param }),
+      );
+    }
+  });
+});
