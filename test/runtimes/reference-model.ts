@@ -40,9 +40,13 @@ export function runReference(
   const product = (name: string, x: Row): Row => {
     const weight = tensors.get(`${name}.weight`)!;
     const bias = tensors.get(`${name}.bias`);
-    return Float64Array.from({ length: weight.length / x.length }, (_, o) =>
-      x.reduce((sum, value, i) => sum + value * weight[o * x.length + i], bias?.[o] ?? 0),
-    );
+    const out = new Float64Array(weight.length / x.length);
+    for (let o = 0; o < out.length; o++) {
+      let sum = bias?.[o] ?? 0;
+      for (let i = 0; i < x.length; i++) sum += x[i] * weight[o * x.length + i];
+      out[o] = sum;
+    }
+    return out;
   };
   const norm = (x: Row, weight: Float32Array): Row => {
     const mean = x.reduce((sum, value) => sum + value * value, 0) / x.length;
