@@ -9,11 +9,13 @@ set(SKV_CORE_SOURCES
   core/check/build_codebook.cc
   core/check/checker.cc
   core/check/compact.cc
+  core/check/key_stats.cc
   core/check/nearest_codeword.cc
   core/check/pool_scores.cc
   core/check/reduce_by_label.cc
   core/check/reduce_group.cc
   core/check/rope.cc
+  core/check/row_cosine.cc
   core/check/runs.cc
   core/check/select_topk.cc
   core/check/window_scores.cc
@@ -49,11 +51,13 @@ set(SKV_CPU_SOURCES
   cpu/compact.cc
   cpu/device.cc
   cpu/isa.cc
+  cpu/key_stats.cc
   cpu/nearest_codeword.cc
   cpu/pool_scores.cc
   cpu/reduce_by_label.cc
   cpu/reduce_group.cc
   cpu/rope.cc
+  cpu/row_cosine.cc
   cpu/select_cut.cc
   cpu/select_topk.cc
   cpu/similarity_search.cc
@@ -68,6 +72,7 @@ set(SKV_CPU_ISA_SOURCES
   cpu/isa/attend_codebook.cc
   cpu/isa/attend_merge.cc
   cpu/isa/attend_stream.cc
+  cpu/isa/key_stats.cc
   cpu/isa/row_kernels.cc
   cpu/isa/score_rows.cc
   cpu/isa/select_rows.cc
@@ -92,11 +97,13 @@ set(SKV_CUDA_SOURCES
   cuda/common/staging.cu
   cuda/common/status.cu
   cuda/compact/compact.cu
+  cuda/key_stats/key_stats.cu
   cuda/nearest_codeword/nearest_codeword.cu
   cuda/pool_scores/pool_scores.cu
   cuda/reduce_by_label/reduce_by_label.cu
   cuda/reduce_group/reduce_group.cu
   cuda/rope/rope.cu
+  cuda/row_cosine/row_cosine.cu
   cuda/select_topk/select_topk.cu
   cuda/window_scores/window_scores.cu
 )
@@ -134,11 +141,14 @@ set(SKV_BINDING_SOURCES
   binding/ops/attend_batch.cc
   binding/ops/build_codebook.cc
   binding/ops/compact.cc
+  binding/ops/key_stats.cc
+  binding/ops/key_stats_outputs.cc
   binding/ops/nearest_codeword.cc
   binding/ops/pool_scores.cc
   binding/ops/reduce_by_label.cc
   binding/ops/reduce_group.cc
   binding/ops/rope.cc
+  binding/ops/row_cosine.cc
   binding/ops/runs.cc
   binding/ops/select_topk.cc
   binding/ops/window_scores.cc

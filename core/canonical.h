@@ -16,6 +16,10 @@
 //   column sum     for queries ascending: sum = sum + p; sum_sq = fma(p, p, sum_sq); max
 //   halving sum    n = 32, 16, 8, 4, 2, 1: x[i] = x[i] + x[i + n] for i < n
 //   mean           sum in ascending index order, then one division
+//   block sum      blocks of 64 consecutive terms: each added up in ascending order from 0, then
+//                  the blocks' sums in ascending order from 0
+//   wide_dot(a, b) for long rows: 64 sums of their own, d ascending in each: x[d mod 64] =
+//                  fma(a[d], b[d], x[d mod 64]) from 0; then the halving sum of x
 //
 // Compile with -ffp-contract=off (g++) and --fmad=false (nvcc): fma is explicit here.
 #pragma once

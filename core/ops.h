@@ -36,7 +36,9 @@ extern "C" {
   X(rope, Rope)                        \
   X(build_codebook, BuildCodebook)     \
   X(nearest_codeword, NearestCodeword) \
-  X(reduce_by_label, ReduceByLabel)
+  X(reduce_by_label, ReduceByLabel)    \
+  X(key_stats, KeyStats)               \
+  X(row_cosine, RowCosine)
 
 typedef enum SkvOp {
 #define SKV_OP_ENUM(name, Stem) SKV_OP_##name,
@@ -141,9 +143,11 @@ typedef struct SkvAttendBatchParams {
  * ascending sum[h,s], sum_sq[h,s], max[h,s], entropy[h] = - sum_{w,s} p ln p, lse[h,w]. norm WINDOW
  * divides sum by W and sum_sq by W; CAUSAL_COUNT divides sum (only) by the number of positions of
  * the whole prompt that can see s: query_position + W - position[s] (the printed eq. 2 of
- * SpindleKV). Slots beyond a head's count are not written. nonfinite: the op adds the number of
- * visible logits that are NaN or +-inf. Each output may be NULL. Sources: SnapKV, H2O (all
- * queries), TOVA (W = 1), CAKE (sum_sq, entropy). */
+ * SpindleKV). query_weights, if set, weigh the queries in sum alone: sum = fma(weight[w], p, sum);
+ * divisors stay as they are. entropy_context: the entropy counts only slots whose position is below
+ * query_position; p is not normalised anew. Slots beyond a head's count are not written. nonfinite:
+ * the op adds the number of visible logits that are NaN or +-inf. Each output may be NULL. Sources:
+ * SnapKV, H2O (all queries), TOVA (W = 1), CAKE (sum_sq, entropy), PyramidInfer (weights). */
 typedef enum SkvScoreNorm {
   SKV_NORM_SUM = 0,
   SKV_NORM_WINDOW = 1,
@@ -168,6 +172,9 @@ typedef struct SkvWindowScoresParams {
   const SkvRun* runs;
   const SkvHead* heads;
   SkvRope rope;
+  const float* query_weights; /* [W] or NULL: 1 */
+  int32_t entropy_context;    /* 1: the entropy leaves the window's own slots out */
+  int32_t reserved;
   float* sum;         /* [Hq, stride] */
   float* sum_sq;      /* [Hq, stride] */
   float* max;         /* [Hq, stride] */
@@ -400,6 +407,55 @@ typedef struct SkvReduceByLabelParams {
   int32_t* offsets; /* [C + 1] or NULL */
   int32_t* order;   /* [n] (the first offsets[C] are written) or NULL */
 } SkvReduceByLabelParams;
+
+/* ---- key_stats --------------------------------------------------------------------------------
+ * Canonical. What the stored rows of every slot say by themselves: k_norm[h,s] = norm(k[s]) and
+ * v_norm[h,s] = norm(v[s]) of the rows as they are stored (a codebook's: magnitude * codeword), so
+ * that they do not depend on rope; v_l1[h,s] = sum over d ascending of |v[s][d]|. cos_to_mean[h,s]
+ * is the cosine of the key k'[s] that attend reads (after RoPE, reindex honoured) with the mean of
+ * all keys of the head, each of unit length: mean = (block sum over the head's slots of w[s] k'[s],
+ * added by fma) / slots with w[s] = 1 / norm(k[s]), 0 where that norm is 0; cosine = dot(k'[s],
+ * mean) / norm(k[s]) / norm(mean), 0 where one of the two norms is 0. Masks and beta play no part.
+ * Slots beyond a head's count are not written. nonfinite: the op adds the number of norms and L1
+ * norms it was asked for (the keys' norms also for cos_to_mean) that are NaN or infinite; where a
+ * key's is, cos_to_mean of the head means nothing. Each output may be NULL. Sources: the L2 norm
+ * (arXiv 2406.11430), KeyDiff (2504.15364), LAVa (2509.09754). */
+typedef struct SkvKeyStatsParams {
+  int32_t dtype;
+  int32_t head_dim;
+  int32_t kv_heads;
+  int32_t reindex;
+  int32_t n_runs;
+  int32_t reserved;
+  const SkvRun* runs;   /* host [n_runs] */
+  const SkvHead* heads; /* host [kv_heads] */
+  SkvRope rope;
+  float* k_norm;      /* [Hkv, stride] */
+  float* cos_to_mean; /* [Hkv, stride] */
+  float* v_norm;      /* [Hkv, stride] */
+  float* v_l1;        /* [Hkv, stride] */
+  int64_t stride;     /* elements between rows; >= the largest head's slots */
+  int32_t* nonfinite; /* [1], added to */
+} SkvKeyStatsParams;
+
+/* ---- row_cosine -------------------------------------------------------------------------------
+ * Canonical. cosines[t] = wide_dot(a[t], b[t]) / sqrt(wide_dot(a[t], a[t])) / sqrt(wide_dot(b[t],
+ * b[t])), 0 where one of the two roots is 0. sum[0] += block sum of the cosines, so that chunks of
+ * a prompt add up; nonfinite[0] += the number of cosines that are NaN or infinite. Each output may
+ * be NULL. a and b may be the same. Sources: SqueezeAttention (arXiv 2404.04793), BaKlaVa
+ * (2502.13176). */
+typedef struct SkvRowCosineParams {
+  int32_t dtype; /* of a and b: f32, f16 or bf16 */
+  int32_t rows;  /* T */
+  int32_t width; /* elements of a row, any number from 1 on */
+  int32_t reserved;
+  const void* a; /* [T, width] */
+  const void* b;
+  int64_t a_stride, b_stride;
+  float* cosines;     /* [T] */
+  float* sum;         /* [1], added to */
+  int32_t* nonfinite; /* [1], added to */
+} SkvRowCosineParams;
 
 #ifdef __cplusplus
 }

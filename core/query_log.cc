@@ -91,8 +91,8 @@ Status Store::read_queries(OpRunner& run, int32_t layer_index, int32_t query_hea
   SKV_RETURN_IF_ERROR(check_recorded("queries", layer, count));
   const QueryLog& log = layer.queries;
   const size_t row = dtype_bytes(log.dtype) * index(config_.head_dim);
-  const size_t first = index(query_head) * 2 * index(log.capacity) +
-                       index(log.first + log.count - count);
+  const size_t first =
+      index(query_head) * 2 * index(log.capacity) + index(log.first + log.count - count);
   *dtype = log.dtype;
   return run.download(static_cast<const uint8_t*>(log.rows->data()) + first * row,
                       index(count) * row, rows);

@@ -151,6 +151,24 @@ Status Store::plan_attend(OpRunner& run, Layer& layer, const AttendRequest& requ
   return ok_status();
 }
 
+Status Store::key_stats(OpRunner& run, int32_t layer_index, SkvKeyStatsParams params) {
+  SKV_RETURN_IF_ERROR(check_layer("key_stats", layer_index));
+  Layer& layer = layer_at(layer_index);
+  refresh_tables(layer);
+  params.dtype = config_.dtype;
+  params.head_dim = config_.head_dim;
+  params.kv_heads = config_.kv_heads;
+  params.reindex = config_.reindex ? 1 : 0;
+  params.n_runs = static_cast<int32_t>(layer.runs.size());
+  params.runs = layer.runs.data();
+  params.heads = layer.head_table.data();
+  // The table is for the cosines alone.
+  if (params.cos_to_mean != nullptr) {
+    SKV_RETURN_IF_ERROR(rope_for(run, layer.next_position, &params.rope));
+  }
+  return run.key_stats(params);
+}
+
 void drop_front(HeadSegments* head, size_t first_segment, int32_t count) {
   for (size_t s = first_segment; s < head->segments.size() && count > 0; ++s) {
     Segment& segment = head->segments[s];

@@ -105,6 +105,8 @@ class Store {
   // The last `count` recorded rows of a query head, oldest first, in their dtype.
   Status read_queries(OpRunner& run, int32_t layer, int32_t query_head, int32_t count,
                       int32_t* dtype, std::vector<uint8_t>* rows) const;
+  // Norms and mean cosines of a layer's slots; `params` brings the outputs.
+  Status key_stats(OpRunner& run, int32_t layer, SkvKeyStatsParams params);
   // Moves the first `count` raw slots behind each head's codebook into it.
   Status insert(OpRunner& run, int32_t layer, int32_t count, const InsertPolicy& policy);
   // Contiguous copies of a head's raw slots behind its encoded ones: k, v [slots, D], keys before

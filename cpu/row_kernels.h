@@ -1,4 +1,4 @@
-// Kernels on single rows of head_dim elements, for append_kv and rope.
+// Kernels on single rows: of head_dim elements for append_kv and rope, of any width for row_cosine.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,11 @@
 #include "cpu/isa.h"
 
 namespace spindlekv::cpu {
+
+// wide_dot of core/canonical.h of two rows with themselves and each other.
+struct WideDots {
+  float aa, ab, bb;
+};
 
 struct RowKernels {
   // To floats; dtype is f32, f16 or bf16.
@@ -19,6 +24,7 @@ struct RowKernels {
                const SkvRope& rope, int64_t distance, bool is_back);
   // L2 norm (canonical).
   float (*norm)(const float* row, int head_dim);
+  WideDots (*wide_dots)(int32_t dtype, const void* a, const void* b, int64_t width);
 };
 
 SKV_DECLARE_ISA_TABLE(RowKernels, row_kernels)

@@ -168,6 +168,12 @@ class Chunk {
     const int first_slot = tile * kTileSlots;
     ColumnTask task;
     task.rows = queries_;
+    task.weights =
+        params_.query_weights == nullptr ? nullptr : params_.query_weights + first_query_;
+    float counts[kTileSlots];
+    const bool leaves_out = params_.entropy != nullptr && params_.entropy_context != 0;
+    if (leaves_out) count_context(head, tile, counts);
+    task.counts = leaves_out ? counts : nullptr;
     task.count = std::min(kTileSlots, params_.heads[first_head_ + head].slots - first_slot);
     task.is_first = first_query_ == 0;
     for (int g = 0; g < params_.group; ++g) {
@@ -181,6 +187,16 @@ class Chunk {
           params_.entropy == nullptr ? nullptr : workspace_.entropy + at * params_.group + g;
       kernels_.columns(task);
       if (first_query_ + queries_ == params_.queries) normalise(head, tile, task);
+    }
+  }
+
+  // 1 for the slots before the window's first query.
+  void count_context(int64_t head, int tile, float* counts) const {
+    SlotTile slots;
+    read_tile(slot_source(params_, first_head_ + static_cast<int>(head)), tile, &slots);
+    for (int i = 0; i < kTileSlots; ++i) {
+      const bool is_before = i < slots.count && slots.position[i] < params_.query_position;
+      counts[i] = is_before ? 1.0f : 0.0f;
     }
   }
 

@@ -57,7 +57,9 @@ struct ColumnTask {
   float* sum;     // [count], each may be NULL
   float* sum_sq;
   float* max;
-  float* entropy;  // [1] out, or NULL: - sum p ln p of these rows and slots
+  float* entropy;        // [1] out, or NULL: - sum p ln p of these rows and slots
+  const float* weights;  // [rows] of p in sum, or NULL: 1
+  const float* counts;   // [64] 1 for the slots of the entropy and 0 for the others, or NULL: all
 };
 
 struct WindowKernels {

@@ -36,7 +36,9 @@ type OpNames =
   | "rope"
   | "buildCodebook"
   | "nearestCodeword"
-  | "reduceByLabel";
+  | "reduceByLabel"
+  | "keyStats"
+  | "rowCosine";
 
 /** Names of the ops. */
 export type OpName = OpNames;

@@ -6,11 +6,13 @@ import { attendBatchCase } from "./attend-batch.ts";
 import { buildCodebookCase } from "./build-codebook.ts";
 import { compactCase } from "./compact.ts";
 import { evictionCase } from "./eviction.ts";
+import { keyStatsCase } from "./key-stats.ts";
 import { nearestCodewordCase } from "./nearest-codeword.ts";
 import { poolScoresCase } from "./pool-scores.ts";
 import { reduceByLabelCase } from "./reduce-by-label.ts";
 import { reduceGroupCase } from "./reduce-group.ts";
 import { ropeCase } from "./rope.ts";
+import { rowCosineCase } from "./row-cosine.ts";
 import { selectTopkCase } from "./select-topk.ts";
 import { windowScoresCase } from "./window-scores.ts";
 
@@ -28,5 +30,7 @@ export const cases: readonly BenchCase[] = [
   buildCodebookCase,
   nearestCodewordCase,
   reduceByLabelCase,
+  keyStatsCase,
+  rowCosineCase,
   evictionCase,
 ];

@@ -301,7 +301,7 @@ def attend_batch_case(dtype):
     return Case(f"shared prefix {dtype}", "attend_batch", build, verify, loose=names)
 
 
-def window_scores_case(name, dtype, head_dim, kv_heads, group, queries, make_runs, norm):
+def window_scores_case(name, dtype, head_dim, kv_heads, group, queries, make_runs, norm, weighs=0):
     def build(scene):
         runs_by_head = [make_runs(scene, dtype, head_dim) for _ in range(kv_heads)]
         slots = sum(run.slots for run in runs_by_head[0])
@@ -325,6 +325,8 @@ def window_scores_case(name, dtype, head_dim, kv_heads, group, queries, make_run
             runs=runs,
             heads=heads,
             rope=rope_of(scene, head_dim),
+            query_weights=scene.normal("f32", queries) if weighs else None,
+            entropy_context=weighs,
             sum=scene.out("sum", "f32", rows * slots),
             sum_sq=scene.out("sum_sq", "f32", rows * slots),
             max=scene.out("max", "f32", rows * slots),
@@ -344,4 +346,5 @@ def cases():
         yield window_scores_case(dtype, dtype, 64, 2, 4, 32, _raw(333), "SKV_NORM_SUM")
     mixed = _mixed(40, 200, 50, 2)
     yield window_scores_case("mixed", "f16", 128, 1, 2, 64, mixed, "SKV_NORM_CAUSAL_COUNT")
+    yield window_scores_case("weights", "bf16", 64, 2, 4, 9, _raw(150), "SKV_NORM_SUM", weighs=1)
     yield window_scores_case("one query", "f16", 64, 1, 8, 1, _masked(500), "SKV_NORM_WINDOW")

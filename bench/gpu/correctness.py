@@ -1,13 +1,13 @@
 """Every op on two backends with the same inputs: outputs agree bit for bit (any NaN equals any NaN),
 but for those that a case verifies itself."""
 
-from gpu import checks_attention, checks_codebook, checks_scores, checks_slots
+from gpu import checks_attention, checks_codebook, checks_scores, checks_slots, checks_stats
 from gpu.scene import Scene
 from gpu.values import SIZES, Values, unpack
 
 
 def all_cases():
-    modules = (checks_attention, checks_slots, checks_scores, checks_codebook)
+    modules = (checks_attention, checks_slots, checks_scores, checks_codebook, checks_stats)
     return [case for module in modules for case in module.cases()]
 
 

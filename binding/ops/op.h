@@ -90,8 +90,8 @@ struct ScoreRows {
 
 // One i32 that an op adds to, or NULL.
 inline int32_t* read_counter(const ObjectReader& reader, const char* name) {
-  const TensorState* counter = reader.tensor_or_null(
-      name, {.dtypes = dtype_bit(SKV_I32), .rank = 1, .is_contiguous = true});
+  const TensorState* counter =
+      reader.tensor_or_null(name, {.dtypes = dtype_bit(SKV_I32), .rank = 1, .is_contiguous = true});
   reader.require_axis(name, counter, 0, 1);
   return pointer_of<int32_t>(counter);
 }

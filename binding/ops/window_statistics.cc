@@ -5,7 +5,7 @@
 namespace spindlekv {
 
 void read_window_statistics(const ObjectReader& reader, const WindowSizes& sizes,
-                         SkvWindowScoresParams* params) {
+                            SkvWindowScoresParams* params) {
   ScoreRows rows{sizes.query_heads, sizes.slots};
   params->sum = rows.read(reader, "sum");
   params->sum_sq = rows.read(reader, "sumSq");
@@ -22,6 +22,11 @@ void read_window_statistics(const ObjectReader& reader, const WindowSizes& sizes
   params->entropy = pointer_of<float>(entropy);
   params->lse = pointer_of<float>(lse);
   params->nonfinite = read_counter(reader, "nonfinite");
+
+  const TensorState* weights = reader.tensor_or_null("queryWeights", list);
+  reader.require_axis("queryWeights", weights, 0, sizes.queries);
+  params->query_weights = pointer_of<const float>(weights);
+  params->entropy_context = reader.flag_or("entropyContext", false) ? 1 : 0;
 }
 
 }  // namespace spindlekv

@@ -1,4 +1,4 @@
-// The outputs of windowScores, which has a form of its own for the slots of a cache.
+// The statistics that windowScores makes, which has a form of its own for the slots of a cache.
 #pragma once
 
 #include "binding/args.h"
@@ -6,15 +6,16 @@
 
 namespace spindlekv {
 
-// What the outputs must have room for.
+// What they must have room for.
 struct WindowSizes {
   int32_t query_heads;
   int32_t queries;
   int64_t slots;  // of the longest head
 };
 
-// Reads sum, sumSq, max, entropy, lse and nonfinite, each optional, into `params`.
+// Reads sum, sumSq, max, entropy, lse and nonfinite, and what they count, queryWeights and
+// entropyContext, all of them optional, into `params`.
 void read_window_statistics(const ObjectReader& reader, const WindowSizes& sizes,
-                         SkvWindowScoresParams* params);
+                            SkvWindowScoresParams* params);
 
 }  // namespace spindlekv

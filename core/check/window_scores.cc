@@ -14,6 +14,7 @@ Status check_window_scores(const SkvWindowScoresParams& p) {
   check.at_least("queries", p.queries, 1);
   check.finite("scale", p.scale);
   check.flag("reindex", p.reindex);
+  check.flag("entropy_context", p.entropy_context);
   check.range("norm", p.norm, SKV_NORM_SUM, SKV_NORM_CAUSAL_COUNT);
   check.rope(p.rope, p.head_dim);
   check.positions("query_position", p.query_position, p.queries, SkvRope{});

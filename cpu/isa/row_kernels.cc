@@ -1,4 +1,4 @@
-// Single rows: conversion, rotation, norm.
+// Single rows: conversion, rotation, norm, products of pairs.
 #include "cpu/row_kernels.h"
 
 #include "cpu/isa/rows.h"
@@ -83,8 +83,63 @@ float norm(const float* row, int head_dim) {
   return __builtin_sqrtf(sum);
 }
 
+constexpr int kLanes = 64;                       // sums of a wide dot
+constexpr int kLaneVecs = kWidth == 16 ? 4 : 2;  // of them kept in registers at a time
+constexpr int kAllVecs = kLanes / kWidth;
+
+float halve_lanes(const float* lanes) {
+  Vec part[kAllVecs];
+  for (int v = 0; v < kAllVecs; ++v) part[v] = load(lanes + v * kWidth);
+  for (int n = kAllVecs / 2; n >= 1; n /= 2) {
+    for (int v = 0; v < n; ++v) part[v] = add(part[v], part[v + n]);
+  }
+  return halving_sum(part[0]);
+}
+
+template <class Element>
+WideDots wide_dots_of(const Element* a, const Element* b, int64_t width) {
+  float aa[kLanes], ab[kLanes], bb[kLanes];
+  const int64_t whole = width - width % kLanes;
+  for (int lane = 0; lane < kLanes; lane += kLaneVecs * kWidth) {
+    Vec sum_aa[kLaneVecs], sum_ab[kLaneVecs], sum_bb[kLaneVecs];
+    for (int v = 0; v < kLaneVecs; ++v) sum_aa[v] = sum_ab[v] = sum_bb[v] = zero();
+    for (int64_t d = lane; d < whole; d += kLanes) {
+      for (int v = 0; v < kLaneVecs; ++v) {
+        const Vec x = load(a + d + v * kWidth), y = load(b + d + v * kWidth);
+        sum_aa[v] = fma(x, x, sum_aa[v]);
+        sum_ab[v] = fma(x, y, sum_ab[v]);
+        sum_bb[v] = fma(y, y, sum_bb[v]);
+      }
+    }
+    for (int v = 0; v < kLaneVecs; ++v) {
+      store(aa + lane + v * kWidth, sum_aa[v]);
+      store(ab + lane + v * kWidth, sum_ab[v]);
+      store(bb + lane + v * kWidth, sum_bb[v]);
+    }
+  }
+  for (int64_t d = whole; d < width; ++d) {
+    const int64_t lane = d - whole;
+    const float x = to_float(a[d]), y = to_float(b[d]);
+    aa[lane] = __builtin_fmaf(x, x, aa[lane]);
+    ab[lane] = __builtin_fmaf(x, y, ab[lane]);
+    bb[lane] = __builtin_fmaf(y, y, bb[lane]);
+  }
+  return {halve_lanes(aa), halve_lanes(ab), halve_lanes(bb)};
+}
+
+WideDots wide_dots(int32_t dtype, const void* a, const void* b, int64_t width) {
+  switch (dtype) {
+    case SKV_F16:
+      return wide_dots_of(static_cast<const F16*>(a), static_cast<const F16*>(b), width);
+    case SKV_BF16:
+      return wide_dots_of(static_cast<const Bf16*>(a), static_cast<const Bf16*>(b), width);
+    default:
+      return wide_dots_of(static_cast<const float*>(a), static_cast<const float*>(b), width);
+  }
+}
+
 }  // namespace
 
-extern const RowKernels row_kernels = {load_floats, convert, turn, norm};
+extern const RowKernels row_kernels = {load_floats, convert, turn, norm, wide_dots};
 
 }  // namespace spindlekv::cpu::SKV_ISA

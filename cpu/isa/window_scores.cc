@@ -211,8 +211,8 @@ inline void divide_by_sum(const RowSoftmax& row, Vec* p) {
 
 // Adds the rows of the task to kColumnVecs vectors of columns from `slot` on; rows are the outer
 // loop, so that the logits are read in the order they lie in. kAll: squares, maxima and entropy
-// too.
-template <bool kAll>
+// too. kWeighs: the sum is of weights times p.
+template <bool kAll, bool kWeighs>
 Vec add_rows(const ColumnTask& task, int slot, float* sums, float* squares, float* maxima) {
   Vec sum[kColumnVecs], sum_sq[kColumnVecs], most[kColumnVecs];
   for (int v = 0; v < kColumnVecs; ++v) {
@@ -234,14 +234,18 @@ Vec add_rows(const ColumnTask& task, int slot, float* sums, float* squares, floa
     divide_by_sum(row, p);
 #pragma GCC unroll 4
     for (int v = 0; v < kColumnVecs; ++v) {
-      sum[v] = add(sum[v], p[v]);
+      sum[v] = kWeighs ? fma(splat(task.weights[r]), p[v], sum[v]) : add(sum[v], p[v]);
       if (!kAll) continue;
       sum_sq[v] = fma(p[v], p[v], sum_sq[v]);
       most[v] = max(most[v], p[v]);
       if (task.entropy == nullptr) continue;
       // ln p = shifted - ln L; where p is 0 the term is 0.
       const Vec term = mul(p[v], sub(splat(row.log_sum), shifted[v]));
-      minus_p_ln_p = add(minus_p_ln_p, select(less(zero(), p[v]), term, zero()));
+      Mask has_term = less(zero(), p[v]);
+      if (task.counts != nullptr) {
+        has_term = both(has_term, less(zero(), load(task.counts + slot + v * kWidth)));
+      }
+      minus_p_ln_p = add(minus_p_ln_p, select(has_term, term, zero()));
     }
   }
   for (int v = 0; v < kColumnVecs; ++v) {
@@ -310,10 +314,12 @@ void window_columns(const ColumnTask& task) {
     }
   }
   const bool all = task.sum_sq != nullptr || task.max != nullptr || task.entropy != nullptr;
+  const bool weighs = task.weights != nullptr;
+  const auto add_all = weighs ? add_rows<true, true> : add_rows<true, false>;
+  const auto add_sums = weighs ? add_rows<false, true> : add_rows<false, false>;
   Vec minus_p_ln_p = zero();
   for (int slot = 0; slot < kTileSlots; slot += kColumnVecs * kWidth) {
-    const Vec terms = all ? add_rows<true>(task, slot, buffer[0], buffer[1], buffer[2])
-                          : add_rows<false>(task, slot, buffer[0], buffer[1], buffer[2]);
+    const Vec terms = (all ? add_all : add_sums)(task, slot, buffer[0], buffer[1], buffer[2]);
     minus_p_ln_p = add(minus_p_ln_p, terms);
   }
   for (int o = 0; o < 3; ++o) {

@@ -50,8 +50,19 @@ struct Column {
   float entropy = 0.0f;
 };
 
-// Adds `rows` rows of a column of the tile of probabilities, in ascending order.
-__device__ __forceinline__ void add_sums(const float* probability, int rows, Column& column) {
+// Adds `rows` rows of a column of the tile of probabilities, in ascending order. `weights`: of the
+// queries of these rows in the sum, or null.
+__device__ __forceinline__ void add_sums(const float* probability, int rows, const float* weights,
+                                         Column& column) {
+  if (weights != nullptr) {
+#pragma unroll 1
+    for (int row = 0; row < rows; ++row) {
+      const float p = probability[row * kWindowSlots];
+      column.sum = fmaf(weights[row], p, column.sum);
+      column.max = p > column.max ? p : column.max;
+    }
+    return;
+  }
 #pragma unroll 4
   for (int row = 0; row < rows; ++row) {
     const float p = probability[row * kWindowSlots];
@@ -224,6 +235,7 @@ __global__ __launch_bounds__(
   const bool owns_slot = slot < tile.slots;
   const bool has_squares = static_cast<int>(threadIdx.x) >= kWindowSlots;
   const bool with_entropy = args.entropy_parts != nullptr;
+  const bool is_counted = op.entropy_context == 0 || slots.position[slot] < op.query_position;
   int64_t head = static_cast<int64_t>(tile.kv_head) * op.group;
   int queries_left = op.queries;  // of that head
   Column column;
@@ -252,8 +264,14 @@ __global__ __launch_bounds__(
       const int count = min(queries_left, tile.rows - row);
       const float* probability = &shared.probability[row][slot];
       if (is_seen && has_squares) add_squares(probability, count, column);
-      if (is_seen && has_squares && with_entropy) add_entropy(probability, count, column);
-      if (is_seen && !has_squares) add_sums(probability, count, column);
+      if (is_seen && has_squares && with_entropy && is_counted) {
+        add_entropy(probability, count, column);
+      }
+      if (is_seen && !has_squares) {
+        const float* weights =
+            op.query_weights == nullptr ? nullptr : op.query_weights + op.queries - queries_left;
+        add_sums(probability, count, weights, column);
+      }
       row += count;
       queries_left -= count;
       if (queries_left > 0) continue;

@@ -21,6 +21,10 @@ export interface WindowScoresParams {
   /** Divisor of `sum` (and of `sumSq` for "window"): none, the window, or the queries of the whole prompt that
    * can see the slot; default "sum". */
   readonly norm?: "sum" | "window" | "causalCount" | undefined;
+  /** `[window]` f32: what the queries weigh in `sum`; divisors stay as they are. Default 1 each. */
+  readonly queryWeights?: Tensor | undefined;
+  /** `entropy` counts only slots whose position is below queryPosition; default false. */
+  readonly entropyContext?: boolean | undefined;
   /** `[Hq, >= slots]` f32 out: sum over the window of the probabilities. */
   readonly sum?: Tensor | undefined;
   /** `[Hq, >= slots]` f32 out: sum of their squares. */

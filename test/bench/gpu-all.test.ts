@@ -44,7 +44,7 @@ describe("bench/gpu-all --dry-run", () => {
     const { status, stdout, parts } = run(["layout", "check", ...timed].join());
     expect(status, stdout).toBe(0);
     expect(parts.map(({ status: state }) => state)).toEqual(parts.map(() => "ok"));
-    expect(parts.filter(({ part }) => part.startsWith("check:"))).toHaveLength(12);
+    expect(parts.filter(({ part }) => part.startsWith("check:"))).toHaveLength(14);
     const results = readResults(folder);
     expect(results).toHaveLength(timed.length);
     expect(results.every(({ quick, suite }) => quick && suite === "gpu")).toBe(true);

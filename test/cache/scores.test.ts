@@ -1,12 +1,15 @@
 // Scores of the slots that a cache holds: those of the op over its runs.
 import { expect, it } from "vitest";
-import { type KVCache, Tensor } from "../../lib/index.ts";
+import { KVCache, snapKV, spindleKV, streamingLLM, Tensor } from "../../lib/index.ts";
 import { storeAddon } from "../../lib/cache/native-store.ts";
 import { describeOp } from "../harness/backends.ts";
+import { compareExact } from "../harness/compare.ts";
 import { compareWindow, UNWRITTEN } from "../harness/window.ts";
-import type { WindowNorm } from "../oracle/window-scores.ts";
-import { codeOf, filledCache, makePrompt, sliceTokens } from "./fixtures.ts";
-import { denseValues } from "./reference.ts";
+import { keyStatsTwin } from "../oracle/key-stats.ts";
+import type { WindowCounting, WindowNorm } from "../oracle/window-scores.ts";
+import { storedLayer } from "../methods/kept.ts";
+import { codeOf, feed, filledCache, makePrompt, sliceTokens } from "./fixtures.ts";
+import { denseValues, storedValues } from "./reference.ts";
 
 const rope = { theta: 10_000, style: "norm" } as const;
 const shape = { layers: 2, queryHeads: 6, kvHeads: 2, headDim: 16, dtype: "f16" } as const;
@@ -20,6 +23,8 @@ interface Outputs {
   readonly entropy?: Tensor;
   readonly lse?: Tensor;
   readonly nonfinite?: Tensor;
+  readonly queryWeights?: Tensor;
+  readonly entropyContext?: boolean;
 }
 
 const windowScores = async (cache: KVCache, outputs: Outputs, norm: WindowNorm = "sum") =>
@@ -45,28 +50,44 @@ describeOp("window scores of a layer", (backend, device) => {
     );
   const open = () => filledCache(device, prompt, { rope, recordQueries: window + 2 }, window + 1);
 
-  for (const norm of ["sum", "window", "causalCount"] as const) {
-    it(`every output over the last queries, norm ${norm}`, async () => {
-      using cache = await open();
-      using sum = rows();
-      using sumSq = rows();
-      using max = rows();
-      using entropy = Tensor.zeros(device, "f32", [queryHeads]);
-      using lse = Tensor.zeros(device, "f32", [queryHeads, window]);
-      using nonfinite = Tensor.from(device, "i32", [1], Int32Array.from([7]));
-      await windowScores(cache, { sum, sumSq, max, entropy, lse, nonfinite }, norm);
-      const read = async (tensor: Tensor) => (await tensor.read()) as Float32Array;
-      const got = {
-        sum: await read(sum),
-        sumSq: await read(sumSq),
-        max: await read(max),
-        entropy: await read(entropy),
-        lse: await read(lse),
-        nonfinite: Number((await nonfinite.read())[0]) - 7,
-      };
-      compareWindow(got, values, { norm });
-    });
+  const made = (...shape: number[]) => Tensor.zeros(device, "f32", shape);
+
+  /** Every output of the window's statistics against the oracle; 7 is counted before. */
+  async function check(setting: WindowCounting & { norm: WindowNorm }): Promise<void> {
+    using cache = await open();
+    using sum = rows();
+    using sumSq = rows();
+    using max = rows();
+    using entropy = made(queryHeads);
+    using lse = made(queryHeads, window);
+    using nonfinite = Tensor.from(device, "i32", [1], Int32Array.from([7]));
+    const { queryWeights: weights = new Float32Array(window), ...rest } = setting;
+    using queryWeights = Tensor.from(device, "f32", [window], weights);
+    const counting = setting.queryWeights === undefined ? rest : { ...rest, queryWeights };
+    const outputs = { sum, sumSq, max, entropy, lse, nonfinite };
+    await windowScores(cache, { ...outputs, ...counting }, setting.norm);
+    const read = async (tensor: Tensor) => (await tensor.read()) as Float32Array;
+    const got = {
+      sum: await read(sum),
+      sumSq: await read(sumSq),
+      max: await read(max),
+      entropy: await read(entropy),
+      lse: await read(lse),
+      nonfinite: Number((await nonfinite.read())[0]) - 7,
+    };
+    compareWindow(got, values, setting);
   }
+
+  for (const norm of ["sum", "window", "causalCount"] as const) {
+    it(`every output over the last queries, norm ${norm}`, () => check({ norm }));
+  }
+
+  it("queries with weights, and the entropy of what lies before them", () =>
+    check({
+      norm: "window",
+      queryWeights: Float32Array.from({ length: window }, (_, w) => 0.5 ** w),
+      entropyContext: true,
+    }));
 
   it("an output that is left out changes no other", async () => {
     using cache = await open();
@@ -93,6 +114,7 @@ describeOp("window scores of a layer", (backend, device) => {
       ["entropy", { entropy: few }],
       ["lse", { lse: short }],
       ["nonfinite", { nonfinite: sum }],
+      ["queryWeights", { queryWeights: few.view({ shape: [window - 1] }) }],
     ];
     for (const [param, outputs] of cases) {
       await expect(windowScores(cache, outputs), param).rejects.toEqual(
@@ -156,6 +178,78 @@ describeOp("recorded queries of a layer", (_backend, device) => {
     ] as const) {
       await expect(read(options), param).rejects.toEqual(
         expect.objectContaining({ code: "ERR_SPINDLEKV_ARGUMENT", op: "queries", param }),
+      );
+    }
+  });
+});
+
+describeOp("key statistics of a layer", (backend, device) => {
+  const isSlow = backend === "simt";
+  const tokens = isSlow ? 14 : 150;
+  const rope10k = { theta: 10_000, style: "neox" } as const;
+  const prompt = makePrompt(shape, tokens, { clusters: [5, 40] });
+  const half = isSlow ? 2 : 9;
+  const caches = {
+    "keys after RoPE": { rope: rope10k },
+    "keys before RoPE": { rope: rope10k, preRopeKeys: true },
+    "no RoPE": {},
+    "kept slots": { rope: rope10k, method: snapKV({ keep: 0.5, window: half }) },
+    "re-indexed positions": {
+      rope: rope10k,
+      method: streamingLLM({ tokens: tokens - 4, sinks: 2 }),
+    },
+    "a codebook and raw slots behind": {
+      rope: rope10k,
+      method: spindleKV({ keep: 0.9, window: half, theta: "fixed", recentRaw: true }),
+    },
+  };
+  for (const [name, options] of Object.entries(caches)) {
+    it(`over ${name}`, async () => {
+      using cache = new KVCache(device, { ...shape, ...options, pageSlots: 16 });
+      await feed(cache, prompt, { to: tokens - 2, attended: half });
+      if ("method" in options) await cache.compress();
+      await feed(cache, prompt, { from: tokens - 2 });
+      const stored = await storedLayer(cache, layer);
+      const width = Math.max(...stored.map((head) => head.slots));
+      const made = () => Tensor.zeros(device, "f32", [shape.kvHeads, width]);
+      using kNorm = made();
+      using cosToMean = made();
+      using vNorm = made();
+      using vL1 = made();
+      using nonfinite = Tensor.zeros(device, "i32", [1]);
+      const outputs = { kNorm, cosToMean, vNorm, vL1 };
+      await storeAddon().storeKeyStats(cache, { layer, ...outputs, nonfinite });
+      const expected = keyStatsTwin(
+        storedValues(prompt, stored, {
+          ...{ layer, from: tokens - 1, to: tokens, reindex: name === "re-indexed positions" },
+          ...("rope" in options ? { rope: options.rope } : {}),
+        }),
+      );
+      for (const part of ["kNorm", "cosToMean", "vNorm", "vL1"] as const) {
+        const got = (await outputs[part].read()) as Float32Array;
+        stored.forEach((head, h) => {
+          const row = got.subarray(h * width, h * width + head.slots);
+          compareExact(`${part} of head ${h}`, row, expected[part][h]);
+        });
+      }
+      expect(Number((await nonfinite.read())[0])).toBe(0);
+    });
+  }
+
+  it("refuses layers that are not there and outputs of the wrong size", async () => {
+    using cache = await filledCache(device, makePrompt(shape, 5));
+    using narrow = Tensor.zeros(device, "f32", [shape.kvHeads, 4]);
+    using good = Tensor.zeros(device, "f32", [shape.kvHeads, 5]);
+    const cases: [string, object][] = [
+      ["layer", { layer: 2, kNorm: good }],
+      ["kNorm", { layer, kNorm: narrow }],
+      ["vL1", { layer, kNorm: good, vL1: Tensor.zeros(device, "f32", [shape.kvHeads, 6]) }],
+      ["cosToMean", { layer, cosToMean: good.view({ shape: [1, 10] }) }],
+    ];
+    for (const [param, options] of cases) {
+      const call = async () => storeAddon().storeKeyStats(cache, options as { layer: number });
+      await expect(call(), param).rejects.toEqual(
+        expect.objectContaining({ code: "ERR_SPINDLEKV_ARGUMENT", op: "keyStats", param }),
       );
     }
   });

@@ -151,6 +151,8 @@ extern "C" __attribute__((visibility("default"))) const SkvBackend* spindlekv_ba
       .build_codebook = succeed<SkvBuildCodebookParams>,
       .nearest_codeword = succeed<SkvNearestCodewordParams>,
       .reduce_by_label = succeed<SkvReduceByLabelParams>,
+      .key_stats = succeed<SkvKeyStatsParams>,
+      .row_cosine = succeed<SkvRowCosineParams>,
   };
   return &backend;
 }

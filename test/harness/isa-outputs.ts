@@ -51,6 +51,11 @@ export async function canonicalOutputs(): Promise<string[]> {
         });
         for (const [name, tensor] of Object.entries(outputs))
           await note(`windowScores ${codec} ${name}`, tensor);
+        const rows = () => arena.output("f32", [2, 131], { data: new Float32Array(2 * 131) });
+        const stats = { kNorm: rows(), cosToMean: rows(), vNorm: rows(), vL1: rows() };
+        ops.keyStats.sync({ heads: placeHeads(arena, heads, dtype, headDim), rope, ...stats });
+        for (const [name, tensor] of Object.entries(stats))
+          await note(`keyStats ${codec} ${name}`, tensor);
       }
 
       const n = 93;
@@ -95,6 +100,18 @@ export async function canonicalOutputs(): Promise<string[]> {
       });
       for (const [name, tensor] of Object.entries({ index, score, norm, sums, turned }))
         await note(name, tensor);
+
+      const wide = makeValues("normal", 2 * 70 * 333, dtype, random);
+      const cosines = arena.output("f32", [70]);
+      const total = arena.output("f32", [1], { data: [3] });
+      ops.rowCosine.sync({
+        a: arena.input(dtype, [70, 333], wide.subarray(0, 70 * 333)),
+        b: arena.input(dtype, [70, 333], wide.subarray(70 * 333)),
+        cosines,
+        sum: total,
+      });
+      await note("rowCosine cosines", cosines);
+      await note("rowCosine sum", total);
 
       const scores = arena.input("f32", [4, 333], makeValues("ties", 4 * 333, "f32", random));
       const pooled = arena.output("f32", [4, 333]);

@@ -121,6 +121,14 @@ export function cosineBound(headDim: number): number {
   return 2 * gamma(headDim + 4);
 }
 
+/**
+ * Cosine with the mean of `slots` unit rows, whose norm is `meanNorm`: rows that cancel out leave a mean that is short
+ * beside its error. RoPE's roundings on top.
+ */
+export function meanCosineBound(headDim: number, slots: number, meanNorm: number): number {
+  return cosineBound(headDim + 6) + (2 * gamma(headDim + slots + 8)) / meanNorm;
+}
+
 /** How far rounding a codeword to dtype can move a cosine: sum of d rounding errors of a unit vector. */
 export function codewordBound(headDim: number, dtype: FloatDType): number {
   return cosineBound(headDim) + Math.sqrt(headDim) * unitRoundoff(dtype);

@@ -1,4 +1,4 @@
-// Argument rules of attend and window_scores (core/ops.h, core/check): one test per rule.
+// Argument rules of the ops that read stored slots (core/ops.h, core/check): one test per rule.
 import { describeRules, type Rule } from "../harness/arguments.ts";
 import type { Arena } from "../harness/tensors.ts";
 
@@ -65,32 +65,8 @@ const tensor = (
 const isOutput = (name: string) =>
   ["lse", "scoreSum", "sum", "sumSq", "max", "entropy"].includes(name);
 
-const sharedRules: Rule[] = [
-  {
-    breaks: "a head dim that is no multiple of 8",
-    param: "head_dim",
-    change: (arena) => ({
-      heads: [[], []],
-      rope: undefined,
-      q: zeros(arena, "f32", 4, 2, 12),
-      out: arena.output("f32", [4, 2, 12]),
-    }),
-  },
-  tensor("query heads that the KV heads do not divide", "q", "q", "f32", 3, 2, D),
-  {
-    breaks: "more than 16 query heads per KV head",
-    param: "group",
-    change: (arena, valid) => ({
-      ...Object.fromEntries(
-        Object.keys(valid)
-          .filter((name) => isOutput(name))
-          .map((name) => [name, undefined]),
-      ),
-      scoreMode: undefined,
-      q: zeros(arena, "f32", 34, 2, D),
-      out: arena.output("f32", [34, 2, D]),
-    }),
-  },
+// Of stored slots and the angles that turn them.
+const runRules: Rule[] = [
   set("no KV head", "heads", { heads: [] }),
   set("heads that are no array", "heads", { heads: 3 }),
   set("a head that is no array", "heads[0]", { heads: [{}] }),
@@ -101,7 +77,6 @@ const sharedRules: Rule[] = [
   set("a broken number of slots", "heads[0][0].slots", { "heads.0.0.slots": 1.5 }),
   set("rotated that is no boolean", "heads[0][0].rotated", { "heads.0.0.rotated": 1 }),
   tensor("keys of another dtype than the run before", "heads.0.1.k", "heads[0][1].k", "f32", 2, D),
-  tensor("keys of another head dim than q", "heads.0.0.k", "heads[0][0].k", "f16", SLOTS, 8),
   tensor("fewer key rows than slots", "heads.0.0.k", "heads[0][0].k", "f16", SLOTS - 1, D),
   tensor("fewer value rows than slots", "heads.0.0.v", "heads[0][0].v", "f16", SLOTS - 1, D),
   tensor("a mask shorter than the slots", "heads.0.0.mask", "heads[0][0].mask", "u16", SLOTS - 1),
@@ -136,12 +111,6 @@ const sharedRules: Rule[] = [
     reindex: true,
     "heads.0.0.rotated": true,
   }),
-  set("a scale that is not finite", "scale", { scale: Number.NaN }),
-  set("a scale that is no number", "scale", { scale: "1" }),
-  set("a negative query position", "queryPosition", { queryPosition: -1 }),
-  set("no query position", "queryPosition", { queryPosition: undefined }),
-  set("queries beyond int32 positions", "query_position", { queryPosition: 2 ** 31 - 1 }),
-  set("queries beyond the RoPE table", "rope_query_position", { ropeQueryPosition: 31 }),
   set("reindex that is no boolean", "reindex", { reindex: "yes" }),
   set("an unknown RoPE style", "rope.style", { "rope.style": "gptj" }),
   tensor(
@@ -164,6 +133,42 @@ const sharedRules: Rule[] = [
       "rope.table": zeros(arena, "f32", 2 * SLOTS - 1, D / 2, 2),
     }),
   },
+];
+
+const sharedRules: Rule[] = [
+  {
+    breaks: "a head dim that is no multiple of 8",
+    param: "head_dim",
+    change: (arena) => ({
+      heads: [[], []],
+      rope: undefined,
+      q: zeros(arena, "f32", 4, 2, 12),
+      out: arena.output("f32", [4, 2, 12]),
+    }),
+  },
+  tensor("query heads that the KV heads do not divide", "q", "q", "f32", 3, 2, D),
+  {
+    breaks: "more than 16 query heads per KV head",
+    param: "group",
+    change: (arena, valid) => ({
+      ...Object.fromEntries(
+        Object.keys(valid)
+          .filter((name) => isOutput(name))
+          .map((name) => [name, undefined]),
+      ),
+      scoreMode: undefined,
+      q: zeros(arena, "f32", 34, 2, D),
+      out: arena.output("f32", [34, 2, D]),
+    }),
+  },
+  tensor("keys of another head dim than q", "heads.0.0.k", "heads[0][0].k", "f16", SLOTS, 8),
+  set("a scale that is not finite", "scale", { scale: Number.NaN }),
+  set("a scale that is no number", "scale", { scale: "1" }),
+  set("a negative query position", "queryPosition", { queryPosition: -1 }),
+  set("no query position", "queryPosition", { queryPosition: undefined }),
+  set("queries beyond int32 positions", "query_position", { queryPosition: 2 ** 31 - 1 }),
+  set("queries beyond the RoPE table", "rope_query_position", { ropeQueryPosition: 31 }),
+  ...runRules,
 ];
 
 const runTensors = ["k", "v", "positions"].map((name) => `heads.0.0.${name}`);
@@ -306,23 +311,81 @@ describeRules({
     entropy: arena.output("f32", [4]),
     lse: arena.output("f32", [4, 2]),
     nonfinite: arena.output("i32", [1]),
+    queryWeights: zeros(arena, "f32", 2),
+    entropyContext: true,
   }),
   required: ["q", ...runTensors, ...codebookTensors, "rope.table"],
-  optional: [...optionalRunTensors, "sum", "sumSq", "max", "entropy", "lse", "nonfinite"],
+  optional: [
+    ...optionalRunTensors,
+    ...["sum", "sumSq", "max", "entropy", "lse", "nonfinite", "queryWeights"],
+  ],
   rules: [
     ...sharedRules,
     {
       breaks: "no query",
       param: "queries",
-      change: (arena) => ({ q: zeros(arena, "f32", 4, 0, D), lse: undefined }),
+      change: (arena) => ({
+        ...{ q: zeros(arena, "f32", 4, 0, D), lse: undefined, queryWeights: undefined },
+      }),
     },
     set("an unknown norm", "norm", { norm: "mean" }),
+    tensor("fewer weights than queries", "queryWeights", "queryWeights", "f32", 1),
+    set("entropyContext that is no boolean", "entropyContext", { entropyContext: 1 }),
     tensor("sums of the wrong number of rows", "sum", "sum", "f32", 2, 2 * SLOTS),
     tensor("sums with fewer columns than slots", "sum", "sum", "f32", 4, 2 * SLOTS - 1),
     tensor("maxima with fewer columns than slots", "max", "max", "f32", 4, 2 * SLOTS - 1),
     tensor("squares of another stride than sums", "sumSq", "sumSq", "f32", 4, 2 * SLOTS + 2),
     tensor("entropies of the wrong number", "entropy", "entropy", "f32", 2),
     tensor("lse of another shape", "lse", "lse", "f32", 4, 3),
+    tensor("two counters", "nonfinite", "nonfinite", "i32", 2),
+  ],
+});
+
+describeRules({
+  op: "keyStats",
+  valid: (arena) => {
+    const { heads, rope, reindex } = attention(arena, 1);
+    const rows = (name: string) => arena.output("f32", [2, 2 * SLOTS], { name });
+    return {
+      ...{ heads, rope, reindex },
+      ...{ kNorm: rows("kNorm"), cosToMean: rows("cosToMean") },
+      ...{ vNorm: rows("vNorm"), vL1: rows("vL1") },
+      nonfinite: arena.output("i32", [1], { data: [0] }),
+    };
+  },
+  required: [...runTensors, ...codebookTensors, "rope.table"],
+  optional: [...optionalRunTensors, "kNorm", "cosToMean", "vNorm", "vL1", "nonfinite"],
+  rules: [
+    ...runRules,
+    tensor("values of another head dim than keys", "heads.0.0.v", "heads[0][0].v", "f16", SLOTS, 8),
+    {
+      breaks: "a head dim that is no multiple of 8",
+      param: "head_dim",
+      change: (arena) => ({
+        heads: [
+          [
+            {
+              codec: "raw",
+              k: zeros(arena, "f16", SLOTS, 12),
+              v: zeros(arena, "f16", SLOTS, 12),
+              positions: zeros(arena, "i32", SLOTS),
+            },
+          ],
+          [],
+        ],
+        rope: undefined,
+      }),
+    },
+    {
+      breaks: "a key beyond the RoPE table",
+      param: "runs[0]",
+      change: (arena) => ({
+        "heads.0.0.positions": arena.input("i32", [SLOTS], new Int32Array(SLOTS).fill(32)),
+      }),
+    },
+    tensor("norms of the wrong number of rows", "kNorm", "kNorm", "f32", 4, 2 * SLOTS),
+    tensor("norms with fewer columns than slots", "vNorm", "vNorm", "f32", 2, 2 * SLOTS - 1),
+    tensor("cosines of another stride", "cosToMean", "cosToMean", "f32", 2, 2 * SLOTS + 2),
     tensor("two counters", "nonfinite", "nonfinite", "i32", 2),
   ],
 });

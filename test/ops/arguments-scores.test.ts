@@ -1,4 +1,4 @@
-// Argument rules of the ops on scores, pool_scores, reduce_group and select_topk: one test per rule.
+// Argument rules of the ops on scores, pool_scores, reduce_group and select_topk, and of row_cosine: one test per rule.
 import type { Tensor } from "../harness/api.ts";
 import { describeRules, type Rule } from "../harness/arguments.ts";
 import type { Arena } from "../harness/tensors.ts";
@@ -130,5 +130,42 @@ describeRules({
     tensor("counts of the wrong number", "counts", "counts", "i32", 4),
     tensor("masks with fewer rows", "masks", "masks", "u16", 1, 9),
     tensor("masks of another width than indices", "masks", "masks", "u16", 2, 8),
+  ],
+});
+
+describeRules({
+  op: "rowCosine",
+  valid: (arena) => ({
+    a: zeros(arena, "f32", 3, 20),
+    b: zeros(arena, "f32", 3, 20),
+    cosines: arena.output("f32", [3]),
+    sum: arena.output("f32", [1], { data: [0] }),
+    nonfinite: arena.output("i32", [1], { data: [0] }),
+  }),
+  required: ["a", "b"],
+  optional: ["cosines", "sum", "nonfinite"],
+  rules: [
+    tensor("b with fewer rows", "b", "b", "f32", 2, 20),
+    tensor("b with longer rows", "b", "b", "f32", 3, 21),
+    tensor("fewer cosines than rows", "cosines", "cosines", "f32", 2),
+    tensor("two sums", "sum", "sum", "f32", 2),
+    tensor("a counter of floats", "nonfinite", "nonfinite", "f32", 1),
+    {
+      breaks: "b of another dtype than a",
+      param: "b",
+      change: (arena) => ({ b: arena.input("f16", [3, 20], new Float32Array(60)) }),
+    },
+    {
+      breaks: "rows of nothing",
+      param: "a",
+      change: (arena) => ({ a: zeros(arena, "f32", 3, 0), b: zeros(arena, "f32", 3, 0) }),
+    },
+    {
+      breaks: "rows that reach into each other",
+      param: "a_stride",
+      change: (arena) => ({
+        a: zeros(arena, "f32", 60).view({ shape: [3, 20], strides: [19, 1] }),
+      }),
+    },
   ],
 });

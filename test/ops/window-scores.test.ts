@@ -150,6 +150,91 @@ describeOp("masks, beta, RoPE on read and reindexing enter the same bits", (back
   });
 });
 
+interface Counting {
+  readonly dtype: FloatDType;
+  readonly D: number;
+  readonly G: number;
+  readonly T: number;
+  readonly W: number;
+  readonly codec: "raw" | "codebook" | "mixed";
+  readonly norm: WindowNorm;
+  readonly hasMask: boolean;
+  readonly step: number;
+  readonly weights: "distance" | "some zero" | "negative" | "none";
+  readonly entropyContext: boolean;
+}
+
+const countings = matrix<Counting>(
+  {
+    dtype: ["f32", "f16", "bf16"],
+    D: [8, 40, 64],
+    G: [1, 3, 8],
+    T: [0, 5, 64, 70, 97],
+    W: [1, 5, 33, large(70)],
+    codec: ["raw", "codebook", "mixed"],
+    norm: ["sum", "window", "causalCount"],
+    hasMask: [false, true],
+    step: [1, 3],
+    weights: ["distance", "some zero", "negative", "none"],
+    entropyContext: [true, false],
+  },
+  {
+    seed: 78,
+    allow: (c) => c.G * c.T * c.W * c.D <= 1.1e6,
+    isLarge: (c) => c.G * c.T * c.W * c.D > 150_000,
+  },
+);
+
+const weightOf: Record<Counting["weights"], ((w: number, W: number) => number) | undefined> = {
+  distance: (w, W) => 0.9 ** (W - 1 - w),
+  "some zero": (w) => (w % 2 === 0 ? 0 : 1.5),
+  negative: (w) => 0.5 - (w % 4),
+  none: undefined,
+};
+
+describeOp("weights of queries and the entropy of the context", (backend, device) => {
+  it("over masks, gaps and more queries than a chunk", async () => {
+    await runCases(device, countings.casesFor(backend), async (c, arena, random) => {
+      const heads = [c.T, Math.floor(c.T / 2)].map((slots, h) =>
+        makeHead(random.fork(`${h}`), {
+          ...{ headDim: c.D, dtype: c.dtype, slots, codec: c.codec, runs: 2, group: c.G },
+          ...{ hasMask: c.hasMask, step: c.step },
+        }),
+      );
+      const weight = weightOf[c.weights];
+      const setting = {
+        ...{ ...base, ...c, layout: "contiguous" as const, pattern: "normal" as const },
+        qDtype: c.dtype,
+        ...(weight && {
+          queryWeights: Float32Array.from({ length: c.W }, (_, w) => weight(w, c.W)),
+        }),
+      };
+      await checkWindow(arena, queryOver(random, heads, setting), setting);
+    });
+  });
+
+  it("weights of one are no weights, bit for bit", async () => {
+    await runCase(device, "seed=79", async (arena, random) => {
+      const heads = [makeHead(random, { headDim: 64, dtype: "f16", slots: 97 })];
+      const values = queryOver(random, heads, base);
+      const queryWeights = new Float32Array(base.W).fill(1);
+      expect(await runWindow(arena, values, { ...base, queryWeights })).toEqual(
+        await runWindow(arena, values, base),
+      );
+    });
+  });
+
+  it("a window that is all there is has a context of nothing", async () => {
+    await runCase(device, "seed=80", async (arena, random) => {
+      const heads = [makeHead(random, { headDim: 64, dtype: "f16", slots: base.W })];
+      const values = queryOver(random, heads, base);
+      const got = await runWindow(arena, values, { ...base, entropyContext: true });
+      expect(values.queryPosition).toBe(0);
+      expect(Array.from(got.entropy)).toEqual(new Array(base.G).fill(0));
+    });
+  });
+});
+
 describeOp("cutting the same slots into other runs changes no bit", (_, device) => {
   for (const size of [1, 5, 32, 64, 90]) {
     it(`runs of at most ${size}`, async () => {

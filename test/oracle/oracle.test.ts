@@ -2,11 +2,13 @@
 import { describe, expect, it } from "vitest";
 import { appendKvOracle, appendKvTwin } from "./append-kv.ts";
 import { compactOracle } from "./compact.ts";
+import { keyStatsOracle, keyStatsTwin } from "./key-stats.ts";
 import { nearestCodewordOracle, nearestCodewordTwin } from "./nearest-codeword.ts";
 import { poolScoresOracle, poolScoresTwin } from "./pool-scores.ts";
 import { reduceByLabelOracle, reduceByLabelTwin } from "./reduce-by-label.ts";
 import { reduceGroupOracle, reduceGroupTwin } from "./reduce-group.ts";
 import { ropeOracle, ropeTwin } from "./rope.ts";
+import { rowCosineOracle, rowCosineTwin } from "./row-cosine.ts";
 import { selectTopkOracle } from "./select-topk.ts";
 import type { RopeValues, RunValues } from "./types.ts";
 
@@ -212,5 +214,67 @@ describe("reduce_by_label oracle", () => {
       expect(Array.from(result.offsets)).toEqual([0, 1, 1, 3]);
       expect(result.order).toEqual([2, 0, 3]);
     }
+  });
+});
+
+describe("key_stats oracle", () => {
+  // Keys of length 5 and 13 before the turn of a quarter, and a zero; values by hand.
+  const head: RunValues[] = [
+    {
+      codec: "raw",
+      rotated: false,
+      slots: 3,
+      k: Float32Array.from([3, 4, 5, 12, 0, 0]),
+      v: Float32Array.from([3, -4, 0, 0, 1, 2]),
+      positions: Int32Array.from([0, 1, 0]),
+    },
+  ];
+  const rope: RopeValues = { cosSin: Float32Array.from([1, 0, 0, 1]), nRot: 2, style: "norm" };
+  const plain = { headDim: 2, heads: [head], reindex: false };
+
+  it("norms of stored rows, whatever turns the keys", () => {
+    for (const stats of [keyStatsOracle, keyStatsTwin]) {
+      for (const values of [plain, { ...plain, rope }]) {
+        const { kNorm, vNorm, vL1 } = stats(values);
+        expect(lists(kNorm)).toEqual([[5, 13, 0]]);
+        expect(lists(vL1)).toEqual([[7, 0, 3]]);
+        expect(vNorm[0][0]).toBe(5);
+        expect(vNorm[0][2]).toBeCloseTo(Math.sqrt(5), 6);
+      }
+    }
+  });
+  it("cosines with the mean direction of the keys as they are turned", () => {
+    const cosine = (a: number[], b: number[]) =>
+      (a[0] * b[0] + a[1] * b[1]) / Math.hypot(...a) / Math.hypot(...b);
+    for (const stats of [keyStatsOracle, keyStatsTwin]) {
+      const still = [3 / 5 + 5 / 13, 4 / 5 + 12 / 13];
+      const [got] = stats(plain).cosToMean;
+      expect(got[0]).toBeCloseTo(cosine([3, 4], still), 6);
+      expect(got[1]).toBeCloseTo(cosine([5, 12], still), 6);
+      expect(got[2]).toBe(0);
+      // A quarter turn of (5, 12) is (-12, 5).
+      const turned = [3 / 5 - 12 / 13, 4 / 5 + 5 / 13];
+      const [other] = stats({ ...plain, rope }).cosToMean;
+      expect(other[0]).toBeCloseTo(cosine([3, 4], turned), 6);
+      expect(other[1]).toBeCloseTo(cosine([-12, 5], turned), 6);
+    }
+  });
+});
+
+describe("row_cosine oracle", () => {
+  it("parallel, opposite, orthogonal and zero rows", () => {
+    const values = {
+      a: Float32Array.from([1, 2, 3, 0, 0, 5, 0, 0]),
+      b: Float32Array.from([2, 4, -1, 0, 7, 0, 1, 1]),
+      rows: 4,
+      width: 2,
+    };
+    for (const cosine of [rowCosineOracle, rowCosineTwin]) {
+      const { cosines, sum } = cosine(values);
+      expect(cosines[0]).toBeCloseTo(1, 6);
+      expect(Array.from(cosines.slice(1))).toEqual([-1, 0, 0]);
+      expect(sum).toBeCloseTo(0, 6);
+    }
+    expect(rowCosineTwin(values, 10).sum).toBeCloseTo(10, 5);
   });
 });

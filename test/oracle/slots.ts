@@ -41,8 +41,11 @@ export function rowOf(
   return row;
 }
 
+/** What turns a stored key into the one that attention sees. */
+export type KeyReading = Pick<QueryValues, "headDim" | "rope" | "reindex">;
+
 /** Key of a slot as attention sees it (k'), exactly or in float32. */
-export function keyOf(place: SlotPlace, values: QueryValues, arithmetic: "f64" | "f32"): number[] {
+export function keyOf(place: SlotPlace, values: KeyReading, arithmetic: "f64" | "f32"): number[] {
   const round = arithmetic === "f32" ? fround : (x: number) => x;
   const row = rowOf(place, "k", values.headDim, round);
   if (values.rope === undefined || place.run.rotated) return row;
