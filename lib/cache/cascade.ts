@@ -4,12 +4,13 @@ import { Tensor } from "../tensor.js";
 import type { KeptIndices } from "./attention-sums.js";
 import { commitPlan, type PlannedLayer } from "./commit-plan.js";
 import { setLimits } from "./compress.js";
-import { prepareJob } from "./compression-job.js";
+import { type CompressionJob, prepareJob } from "./compression-job.js";
 import type { KVCache } from "./kv-cache.js";
 import { isMaintained, type LayerScores } from "./method.js";
 import { storeAddon } from "./native-store.js";
 import { evidenceOf, type LayerEvidence, plannerOf, rankedTotal, sumOneOverRanks } from "./plan.js";
 import { scoreLayer } from "./score-layer.js";
+import { rowCounts } from "./selection.js";
 import { cascadeTotal, targetBytes } from "./size.js";
 
 /** What is kept of a layer on the host: a few bytes a slot and head. */
@@ -40,7 +41,8 @@ export class Cascade {
  * Compresses the layers up to `layer` to what the budget gives them so far.
  *
  * A budget that cascades only takes from earlier layers as later ones come in, and the best k of the best k' > k are
- * the best k: the last layer leaves what `compress()` would have left of the whole prompt.
+ * the best k: the last layer leaves what `compress()` would have left of the whole prompt. Layers change one after the
+ * other; a call that failed may be made again.
  *
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when the method does not cascade or a layer was left out
  */
@@ -76,16 +78,10 @@ export async function compressLayer(cache: KVCache, layer: number): Promise<void
     const evidence = [...cascade.layers.map((each) => each.evidence), ownEvidence];
     const planner = await plannerOf(job, budget, evidence, newest.lengths.length);
     const plan = await planner(total);
-    const planned: PlannedLayer[] = scored.map((scores, index) => ({
-      layer: index,
-      scores,
-      plan: plan[index] ?? 0,
-    }));
-    const kept = await commitPlan(job, planned, null);
-    cascade.layers.length = 0;
+    // One layer after the other: what is kept of a layer is there twice for a moment, and only of that layer.
     for (const [index, scores] of scored.entries()) {
-      const rows = await keptRows(scores, kept[index] as KeptIndices);
-      cascade.layers.push({ evidence: evidence[index] as LayerEvidence, rows });
+      const rows = await shrink(job, { layer: index, scores, plan: plan[index] ?? 0 });
+      cascade.layers[index] = { evidence: evidence[index] as LayerEvidence, rows };
     }
     if (seen === layers) {
       if (isMaintained(method)) setLimits(cache, { hasEvicted: true });
@@ -95,6 +91,18 @@ export async function compressLayer(cache: KVCache, layer: number): Promise<void
   } finally {
     for (const { scores } of scored) scores.dispose();
   }
+}
+
+/** Commits one layer; the scores of the slots that it then holds. */
+async function shrink(job: CompressionJob, planned: PlannedLayer): Promise<Float32Array[]> {
+  const { layer, scores, plan } = planned;
+  const counts = rowCounts(plan, scores.lengths.length);
+  const guarded = job.sinks + job.recent;
+  const before = job.cache.cascade.layers[layer];
+  const isFit = scores.lengths.every((slots, row) => slots - guarded <= (counts[row] as number));
+  if (isFit && before !== undefined) return [...before.rows];
+  const [kept] = await commitPlan(job, [planned], null);
+  return await keptRows(scores, kept as KeptIndices);
 }
 
 /** Rows of a layer on the device again. */
