@@ -2,15 +2,25 @@
 // for every method, and everything that is reported is what the pool holds.
 import { expect, it } from "vitest";
 import {
+  adaKV,
+  baklava,
+  cake,
+  dynamicKV,
+  h2o,
   KVCache,
+  lava,
   type Method,
+  prefixKV,
   pyramidKV,
   type SpindleKVOptions,
   slidingWindow,
   snapKV,
   spindleKV,
+  squeezeAttention,
   streamingLLM,
   type TargetOptions,
+  tova,
+  zigzagKV,
 } from "../../lib/index.ts";
 import { describeOp } from "../harness/backends.ts";
 import { feed, makePrompt, type Prompt, contentsOf } from "./fixtures.ts";
@@ -29,7 +39,32 @@ const methods: Record<string, (target: TargetOptions) => Method> = {
   "spindleKV raw window": (target) => spindleKV({ ...target, recentRaw: true }),
   "spindleKV refined": (target) => spindleKV({ ...target, refine: 2 }),
   "spindleKV.paper": (target) => spindleKV.paper(target),
+  h2o: (target) => h2o(target),
+  tova: (target) => tova(target),
+  zigzagKV: (target) => zigzagKV(target),
+  prefixKV: (target) => prefixKV(target),
+  adaKV: (target) => adaKV(target),
+  "adaKV pyramid": (target) => adaKV({ ...target, layers: "pyramid" }),
+  "squeezeAttention sliding-window": (target) =>
+    squeezeAttention({ ...target, policy: "sliding-window" }),
+  "squeezeAttention streaming-llm": (target) => squeezeAttention(target),
+  "squeezeAttention h2o": (target) => squeezeAttention({ ...target, policy: "h2o" }),
+  cake: (target) => cake(target),
+  lava: (target) => lava(target),
+  dynamicKV: (target) => dynamicKV(target),
 };
+
+/** Those that must know their size before the later layers are there reckon it instead of searching for it. */
+const leastShare = (method: Method) => (method.schedule === "per-layer" ? 0.97 : 0.99);
+
+/** Hidden states that change more in some layers than in others. */
+function observe(cache: KVCache): void {
+  for (const { index } of cache.layers) {
+    const cosine = [0.4, 0.9, 0.6, 0.95][index % 4];
+    const after = Float32Array.of(cosine, Math.sqrt(1 - cosine * cosine));
+    cache.layers[index].observe(Float32Array.of(1, 0), after, 1);
+  }
+}
 
 describeOp("byte budgets", (backend, device) => {
   // Thousands of slots are for the fast backends; here the same path is walked once.
@@ -45,8 +80,10 @@ describeOp("byte budgets", (backend, device) => {
       rope,
       preRopeKeys: true,
       recordQueries: 32,
+      accumulateScores: "kv-head",
     });
     await feed(cache, full, { attended: 32 });
+    observe(cache);
     return cache;
   };
 
@@ -54,7 +91,7 @@ describeOp("byte budgets", (backend, device) => {
     using cache = await base();
     const untouched = await contentsOf(cache);
     for (const [name, make] of Object.entries(methods)) {
-      if (isSlow && name !== "spindleKV") continue;
+      if (isSlow && !["spindleKV", "adaKV"].includes(name)) continue;
       for (const keep of isSlow ? [0.95] : keeps) {
         const id = `${name} keep=${keep}`;
         using fork = cache.fork({ method: make({ keep }) });
@@ -64,7 +101,7 @@ describeOp("byte budgets", (backend, device) => {
         expect(report.nativeBytes).toBe(4 * 2 * tokens * 32 * 4);
         expect(report.bytes, id).toBeLessThanOrEqual(target);
         if (report.hasEvicted && !isSlow) {
-          expect(report.bytes / target, id).toBeGreaterThanOrEqual(0.99);
+          expect(report.bytes / target, id).toBeGreaterThanOrEqual(leastShare(fork.method));
         }
         expect(fork.stats().bytes.total, id).toBe(report.bytes);
         expect(fork.stats().ratio, id).toBeLessThanOrEqual(keep);
@@ -141,7 +178,8 @@ describeOp("byte budgets", (backend, device) => {
         expect(report.bytes, report.method).toBeLessThanOrEqual(report.targetBytes ?? 0);
         if (report.hasEvicted) {
           const share = report.bytes / (report.targetBytes ?? 0);
-          expect(share, `${report.method} ${dtype}`).toBeGreaterThanOrEqual(0.99);
+          const least = leastShare(fork.method);
+          expect(share, `${report.method} ${dtype}`).toBeGreaterThanOrEqual(least);
         }
       }
     }
@@ -154,6 +192,12 @@ describeOp("targets", (backend, device) => {
   const tokens = isSlow ? 16 : 160;
   const window = isSlow ? 2 : 8;
   const prompt = makePrompt(shape, tokens + 40, { clusters: [4, 20, 0] });
+  const importance = [
+    [0.9, 0.2],
+    [0.4, 0.5],
+    [0.1, 0.3],
+  ];
+  const profile = { model: "made up", importance, tau: 1, least: 0.2 };
   const small: Record<string, (target: TargetOptions) => Method> = {
     slidingWindow: (target) => slidingWindow(target),
     streamingLLM: (target) => streamingLLM({ ...target, sinks: 2 }),
@@ -161,10 +205,21 @@ describeOp("targets", (backend, device) => {
     pyramidKV: (target) => pyramidKV({ ...target, window }),
     spindleKV: (target) => spindleKV({ ...target, window }),
     "with sinks": (target) => spindleKV({ ...target, window, sinks: 3 }),
+    h2o: (target) => h2o(target),
+    tova: (target) => tova(target),
+    zigzagKV: (target) => zigzagKV({ ...target, window }),
+    prefixKV: (target) => prefixKV(target),
+    adaKV: (target) => adaKV({ ...target, window }),
+    squeezeAttention: (target) => squeezeAttention({ ...target, sinks: 2 }),
+    cake: (target) => cake({ ...target, window }),
+    lava: (target) => lava({ ...target, window }),
+    dynamicKV: (target) => dynamicKV({ ...target, window }),
+    baklava: (target) => baklava({ ...target, window, profile }),
   };
   const filled = async (method: Method) => {
     const cache = new KVCache(device, { ...shape, rope, method, pageSlots: 16 });
     await feed(cache, prompt, { to: tokens, attended: window });
+    observe(cache);
     return cache;
   };
 
