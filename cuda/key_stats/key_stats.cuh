@@ -30,6 +30,9 @@ struct KeyStatsTraits {
   static constexpr int kSlots = canonical::kBlockSlots;
   static constexpr int kThreads = 2 * kSlots;
   static constexpr int kMeanThreads = 256;
+  // Blocks on an SM that the kernel over rows is compiled for: up to 64 registers a thread, which
+  // hold what is alive across its square root and its division.
+  static constexpr int kRowBlocks = 8;
   static constexpr int kMaxHeadDim = 512;
 };
 
@@ -103,8 +106,9 @@ __device__ __forceinline__ int is_nonfinite(float value) { return fabsf(value) <
 // -------------------------------------------------------------------------------------
 
 template <typename Elem>
-__global__ __launch_bounds__(KeyStatsTraits::kThreads) void key_rows_kernel(
-    const KeyStatsArgs args) {
+__global__ __launch_bounds__(
+    KeyStatsTraits::kThreads,
+    KeyStatsTraits::kRowBlocks) void key_rows_kernel(const KeyStatsArgs args) {
   constexpr int kSlots = KeyStatsTraits::kSlots;
   SKV_SHARED(keys, StatsKey<Elem>[KeyStatsTraits::kSlots]);
   const SkvKeyStatsParams& op = args.op;
