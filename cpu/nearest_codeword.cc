@@ -102,7 +102,7 @@ void store_block(const SkvNearestProblem& problem, int64_t first, int32_t count,
 }
 
 // Asks for a block of rows before it is needed.
-void prefetch_block(const SkvNearestCodewordParams& params, const SkvNearestProblem& problem,
+SKV_PREFETCH void prefetch_block(const SkvNearestCodewordParams& params, const SkvNearestProblem& problem,
                     int64_t first) {
   const size_t bytes = element_bytes(params);
   for (int64_t row = first; row < std::min<int64_t>(problem.n, first + kPanelRows); ++row) {

@@ -43,7 +43,7 @@ Scratch lay_out(SkvDevice& device, const SkvReduceByLabelParams& params, Carver&
 }
 
 // Asks for a row of x before it is needed.
-void prefetch_row(const SkvReduceByLabelParams& params, int32_t row) {
+SKV_PREFETCH void prefetch_row(const SkvReduceByLabelParams& params, int32_t row) {
   const size_t bytes = dtype_bytes(params.dtype);
   const int64_t offset = row * params.x_stride * static_cast<int64_t>(bytes);
   prefetch_bytes(static_cast<const char*>(params.x) + offset, params.head_dim * bytes);

@@ -10,11 +10,10 @@
 #include "cpu/isa/attend_rows.h"
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
+#include "cpu/prefetch.h"
 
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
-
-constexpr int kLineBytes = 64;
 
 struct Memory {
   int lanes;       // rows, rounded up
@@ -58,9 +57,7 @@ class Ahead {
     if (tile_ == nullptr) return;
     for (int i = 0; i < per_step_ && row_ < 2 * kTileSlots; ++i, ++row_) {
       const void* const row = row_ < kTileSlots ? tile_->k[row_] : tile_->v[row_ - kTileSlots];
-      for (int at = 0; at < row_bytes_; at += kLineBytes) {
-        __builtin_prefetch(static_cast<const char*>(row) + at, 0, 2);
-      }
+      prefetch_bytes<kSecondLevel>(row, row_bytes_);
     }
   }
 

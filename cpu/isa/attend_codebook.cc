@@ -13,6 +13,7 @@
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
 #include "cpu/isa/turned_scores.h"
+#include "cpu/prefetch.h"
 
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
@@ -31,7 +32,6 @@ inline void store_four(float* p, Four x) { memcpy(p, &x, sizeof(x)); }
 
 constexpr int kKeysAhead = 16;  // slots; their rows come from the second-level cache at best
 constexpr int kWordsAtOnce = 16;
-constexpr int kLineBytes = 64;
 
 struct Piece {
   const SkvAttendParams* params;  // what all parts have in common
@@ -55,14 +55,6 @@ struct Memory {
 inline int reference(const void* refs, int ref_bytes, int slot) {
   return ref_bytes == 2 ? static_cast<const uint16_t*>(refs)[slot]
                         : static_cast<const int32_t*>(refs)[slot];
-}
-
-template <class Element>
-inline void prefetch_row(const void* row, int head_dim) {
-  const int bytes = head_dim * static_cast<int>(sizeof(Element));
-  for (int at = 0; at < bytes; at += kLineBytes) {
-    __builtin_prefetch(static_cast<const char*>(row) + at, 0, 3);
-  }
 }
 
 // Magnitudes of `count` slots as floats; 1 beyond.
@@ -270,7 +262,7 @@ inline void add_word_columns(const Piece& piece, const Memory& memory, const Wor
   }
   for (int i = 0; i < touched.n; ++i) {
     if (row == 0 && d == 0) {
-      prefetch_row<Element>(words + int64_t{touched.ahead[i]} * head_dim, head_dim);
+      prefetch_bytes(words + int64_t{touched.ahead[i]} * head_dim, head_dim * sizeof(Element));
     }
     const Element* const word = words + int64_t{touched.list[i]} * head_dim;
     const float* const bin = memory.bins + int64_t{touched.list[i]} * piece.fours + row;

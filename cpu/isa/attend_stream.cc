@@ -10,11 +10,11 @@
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
 #include "cpu/isa/turned_scores.h"
+#include "cpu/prefetch.h"
 
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
 
-constexpr int kLineBytes = 64;
 // How far ahead rows are prefetched, in bytes: into the second-level cache, where many lines may be
 // on their way, and from there into the first, whose few fill buffers then turn over fast. The far
 // requests are spread over everything a tile costs, the weights and the second half of the columns
@@ -26,29 +26,13 @@ constexpr int kNearBytes = 2048;
 // One slot of this many is left for the time the weights take.
 constexpr int kSlotsPerGap = 8;
 
-// Always inline: GCC takes a function that only prefetches for one without effect, and drops calls.
-#define SKV_PREFETCH [[gnu::always_inline]] inline
-
-// All lines of a row, kHint 3 into the first level, 2 into the second.
-template <int kHint>
-SKV_PREFETCH void prefetch_row(const char* row, int bytes) {
-  int left = bytes;
-  for (; left >= 4 * kLineBytes; left -= 4 * kLineBytes, row += 4 * kLineBytes) {
-    __builtin_prefetch(row, 0, kHint);
-    __builtin_prefetch(row + kLineBytes, 0, kHint);
-    __builtin_prefetch(row + 2 * kLineBytes, 0, kHint);
-    __builtin_prefetch(row + 3 * kLineBytes, 0, kHint);
-  }
-  for (; left > 0; left -= kLineBytes, row += kLineBytes) __builtin_prefetch(row, 0, kHint);
-}
-
 // The lines that begin within kBytes of a row from `begin` on, a multiple of kBytes.
 template <int kBytes>
 SKV_PREFETCH void prefetch_part(const char* row, int begin) {
   if constexpr (kBytes >= kLineBytes) {
-    for (int at = 0; at < kBytes; at += kLineBytes) __builtin_prefetch(row + begin + at, 0, 2);
+    prefetch_bytes<kSecondLevel>(row + begin, kBytes);
   } else {
-    if (begin % kLineBytes == 0) __builtin_prefetch(row + begin, 0, 2);
+    if (begin % kLineBytes == 0) prefetch_line<kSecondLevel>(row + begin);
   }
 }
 
@@ -127,8 +111,8 @@ template <class Element, int kRows, class Rows>
 void score_tile(const float* q, int dim, const Rows& k, int count, int head_dim, float* out) {
   for (int slot = 0; slot < count; slot += 4) {
     for (int i = 0; k.prefetches() && i < 4; ++i) {
-      if ((slot + i + 1) % kSlotsPerGap != 0) prefetch_row<2>(k.far(slot + i), k.bytes);
-      prefetch_row<3>(k.near(slot + i), k.bytes);
+      if ((slot + i + 1) % kSlotsPerGap != 0) prefetch_bytes<kSecondLevel>(k.far(slot + i), k.bytes);
+      prefetch_bytes(k.near(slot + i), k.bytes);
     }
     score_4_slots<Element, kRows>(q, dim, k, slot, head_dim, out + slot);
   }
@@ -153,7 +137,7 @@ inline void add_columns(const float* p, const Rows& v, int count, int d, int dim
     if (v.prefetches()) {
       constexpr int kBytes = kElements * static_cast<int>(sizeof(Element));
       prefetch_part<kBytes>(v.far(slot), d * static_cast<int>(sizeof(Element)));
-      if (d == 0) prefetch_row<3>(v.near(slot), v.bytes);
+      if (d == 0) prefetch_bytes(v.near(slot), v.bytes);
     }
     Vec value[kVecs];
     for (int c = 0; c < kVecs; ++c) value[c] = kHalf ? load_8(row) : load(row + c * kWidth);
@@ -314,7 +298,7 @@ bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile,
   bool hidden = false;
   for_each_row(task, [&](int r, const SkvAttendParams& params, int head, int32_t position) {
     for (int gap = r; gap < kTileSlots / kSlotsPerGap; gap += task.rows) {
-      prefetch_row<2>(keys.far((gap + 1) * kSlotsPerGap - 1), keys.bytes);
+      prefetch_bytes<kSecondLevel>(keys.far((gap + 1) * kSlotsPerGap - 1), keys.bytes);
     }
     float* const x = memory.scores + r * kTileSlots;
     const Sight sight = row_sight(tile, extent, head, params.causal != 0, position);

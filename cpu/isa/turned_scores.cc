@@ -4,11 +4,11 @@
 #include "cpu/attend_task.h"
 #include "cpu/isa/dot_rows.h"
 #include "cpu/isa/rows.h"
+#include "cpu/prefetch.h"
 
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
 
-constexpr int kLineBytes = 64;
 // A block with fewer slots is not worth turning the queries for.
 constexpr int kLeastSlots = 4;
 // Largest difference between a row of the table and its composition, over the length of the row:
@@ -231,14 +231,6 @@ struct Tile {
   float* out;
 };
 
-template <class Element>
-inline void prefetch(const TurnedScores& scores, const void* row) {
-  const int bytes = scores.head_dim * static_cast<int>(sizeof(Element));
-  for (int at = 0; at < bytes; at += kLineBytes) {
-    __builtin_prefetch(static_cast<const char*>(row) + at, 0, 3);
-  }
-}
-
 // Slots [from, to) of one block, by the queries of that block. The last quad repeats its last slot.
 template <class Element, bool kNorm>
 void score_block(const TurnedScores& scores, const float* q, const Tile& tile, int from, int to) {
@@ -249,7 +241,7 @@ void score_block(const TurnedScores& scores, const float* q, const Tile& tile, i
       const int each = slot + i < to ? slot + i : to - 1;
       k[i] = static_cast<const Element*>(tile.k[each]);
       angles[i] = angles_of(scores, tile.turn[each]);
-      if (slot + i < to) prefetch<Element>(scores, tile.ahead[each]);
+      if (slot + i < to) prefetch_bytes(tile.ahead[each], scores.head_dim * sizeof(Element));
     }
     Columns columns(tile.out + slot, to - slot);
     score_rows<Element, kNorm>(scores, q, k, angles, columns.target(), columns.stride());
@@ -267,7 +259,7 @@ void score_apart(const TurnedScores& scores, const Tile& tile, int from, int to)
       const int each = slot + i < to ? slot + i : to - 1;
       float* const row = scores.keys + i * scores.dim;
       rows[i] = row;
-      if (slot + i < to) prefetch<Element>(scores, tile.ahead[each]);
+      if (slot + i < to) prefetch_bytes(tile.ahead[each], scores.head_dim * sizeof(Element));
       load_row<Element>(tile.k[each], row, scores.head_dim, scores.dim);
       if (tile.turn[each] < 0) continue;
       rotate_row(row, table_row(rope, tile.turn[each]), rope.n_rot, rope.style, 1.0f);

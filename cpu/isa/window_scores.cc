@@ -5,6 +5,7 @@
 #include "cpu/isa/matmul.h"
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
+#include "cpu/prefetch.h"
 
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
@@ -87,19 +88,17 @@ struct TileRows {
 // one is worked on.
 class KeyPrefetcher {
  public:
-  KeyPrefetcher(const SlotTile* next, int64_t row_bytes) : next_(next), row_bytes_(row_bytes) {}
+  KeyPrefetcher(const SlotTile* next, size_t row_bytes) : next_(next), row_bytes_(row_bytes) {}
 
   void ask(int rows) {
     for (; next_ != nullptr && rows > 0 && row_ < next_->count; --rows, ++row_) {
-      const char* const key = static_cast<const char*>(next_->k[row_]);
-      for (int64_t at = 0; at < row_bytes_; at += kLine) __builtin_prefetch(key + at, 0, 2);
+      prefetch_bytes<kSecondLevel>(next_->k[row_], row_bytes_);
     }
   }
 
  private:
-  static constexpr int64_t kLine = 64;
   const SlotTile* const next_;  // NULL: there is none
-  const int64_t row_bytes_;
+  const size_t row_bytes_;
   int row_ = 0;
 };
 
@@ -145,7 +144,7 @@ void logits_of_tile(const WindowTask& task, const SlotTile& tile, const SlotTile
   const int32_t first_position = params.query_position + task.first_query;
   tile_rows.all_visible =
       !tile.has_mask && tile.count == kTileSlots && tile_rows.extent.largest <= first_position;
-  KeyPrefetcher prefetcher(next, int64_t{params.head_dim} * sizeof(Element));
+  KeyPrefetcher prefetcher(next, params.head_dim * sizeof(Element));
   const int keys_per_block = (kTileSlots * kRowBlock + rows - 1) / rows;
   int row = 0;
   for (; row + kRowBlock <= rows; row += kRowBlock) {
@@ -227,7 +226,7 @@ Vec add_rows(const ColumnTask& task, int slot, float* sums, float* squares, floa
     Vec shifted[kColumnVecs], p[kColumnVecs];
 #pragma GCC unroll 4
     for (int v = 0; v < kColumnVecs; ++v) {
-      __builtin_prefetch(logits + kRowsAhead * kTileSlots + v * kWidth);
+      prefetch_line(logits + kRowsAhead * kTileSlots + v * kWidth);
       shifted[v] = sub(load(logits + v * kWidth), splat(row.pivot));
       p[v] = exp_canonical(shifted[v]);
     }
