@@ -102,8 +102,8 @@ void store_block(const SkvNearestProblem& problem, int64_t first, int32_t count,
 }
 
 // Asks for a block of rows before it is needed.
-SKV_PREFETCH void prefetch_block(const SkvNearestCodewordParams& params, const SkvNearestProblem& problem,
-                    int64_t first) {
+SKV_PREFETCH void prefetch_block(const SkvNearestCodewordParams& params,
+                                 const SkvNearestProblem& problem, int64_t first) {
   const size_t bytes = element_bytes(params);
   for (int64_t row = first; row < std::min<int64_t>(problem.n, first + kPanelRows); ++row) {
     prefetch_bytes(row_at(problem.x, row, problem.x_stride, bytes), params.head_dim * bytes);

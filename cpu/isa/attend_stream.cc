@@ -7,6 +7,7 @@
 // cache.
 #include "cpu/attend_task.h"
 #include "cpu/isa/attend_rows.h"
+#include "cpu/isa/dot_rows.h"
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
 #include "cpu/isa/turned_scores.h"
@@ -77,44 +78,22 @@ struct AdjacentRows {
   AdjacentRows silent() const { return {rows, bytes, false}; }
 };
 
-// ---- scores ---------------------------------------------------------------------------
+// Query rows at a time: a row of K or V becomes floats once for as many.
+constexpr int kRowsOfStream = 4;
 
-// 4 slots x kRows rows; the slots' dot products land at out[r * 64 + 0..3].
-template <class Element, int kRows, class Rows>
-inline void score_4_slots(const float* q, int dim, const Rows& k, int slot, int head_dim,
-                          float* out) {
-  const Element* row[4];
-  for (int i = 0; i < 4; ++i) row[i] = static_cast<const Element*>(k.row(slot + i));
-  Vec acc[kRows][4];
-  for (int r = 0; r < kRows; ++r) {
-    for (int i = 0; i < 4; ++i) acc[r][i] = zero();
-  }
-  int d = 0;
-  for (; d + kWidth <= head_dim; d += kWidth) {
-    Vec key[4];
-    for (int i = 0; i < 4; ++i) key[i] = load(row[i] + d);
-    for (int r = 0; r < kRows; ++r) {
-      const Vec query = load(q + r * dim + d);
-      for (int i = 0; i < 4; ++i) acc[r][i] = madd(query, key[i], acc[r][i]);
-    }
-  }
-  if (kWidth > 8 && d < head_dim) {
-    for (int i = 0; i < 4; ++i) {
-      const Vec key = load_8(row[i] + d);
-      for (int r = 0; r < kRows; ++r) acc[r][i] = madd(load(q + r * dim + d), key, acc[r][i]);
-    }
-  }
-  for (int r = 0; r < kRows; ++r) sum_4(acc[r], out + r * kTileSlots);
-}
+// ---- scores ---------------------------------------------------------------------------
 
 template <class Element, int kRows, class Rows>
 void score_tile(const float* q, int dim, const Rows& k, int count, int head_dim, float* out) {
-  for (int slot = 0; slot < count; slot += 4) {
-    for (int i = 0; k.prefetches() && i < 4; ++i) {
-      if ((slot + i + 1) % kSlotsPerGap != 0) prefetch_bytes<kSecondLevel>(k.far(slot + i), k.bytes);
+  for (int slot = 0; slot < count; slot += kQuad) {
+    for (int i = 0; k.prefetches() && i < kQuad; ++i) {
+      if ((slot + i + 1) % kSlotsPerGap != 0)
+        prefetch_bytes<kSecondLevel>(k.far(slot + i), k.bytes);
       prefetch_bytes(k.near(slot + i), k.bytes);
     }
-    score_4_slots<Element, kRows>(q, dim, k, slot, head_dim, out + slot);
+    const Element* row[kQuad];
+    for (int i = 0; i < kQuad; ++i) row[i] = static_cast<const Element*>(k.row(slot + i));
+    dot_quad<Element, kRows>(q, dim, row, head_dim, out + slot, kTileSlots);
   }
 }
 
@@ -200,27 +179,6 @@ void add_values_apart(const float* p, const void* const* v, int rows, int count,
 
 // ---- one tile -------------------------------------------------------------------------
 
-// Runs a kernel for rows in fours.
-template <class Call>
-inline void by_fours(int rows, const Call& call) {
-  for (int r = 0; r < rows; r += 4) {
-    switch (rows - r) {
-      case 1:
-        call.template run<1>(r);
-        break;
-      case 2:
-        call.template run<2>(r);
-        break;
-      case 3:
-        call.template run<3>(r);
-        break;
-      default:
-        call.template run<4>(r);
-        break;
-    }
-  }
-}
-
 // The first rows bring the data in for the others.
 template <class Element, class Rows>
 struct ScoreCall {
@@ -275,12 +233,12 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
     score_turned(memory.turned, tile.k, tile.turn, tile.count, rows_ahead, memory.scores);
   } else if (tile.is_adjacent && next.k[0] == end_of(tile.k, bytes)) {
     const AdjacentRows keys{static_cast<const char*>(tile.k[0]), bytes, true};
-    by_fours(rows, ScoreCall<Element, AdjacentRows>{memory.q, dim, keys, tile.count, head_dim,
-                                                    memory.scores});
+    by_rows<kRowsOfStream>(rows, ScoreCall<Element, AdjacentRows>{memory.q, dim, keys, tile.count,
+                                                                  head_dim, memory.scores});
   } else {
     const ScatteredRows keys{tile.k, tile.k, next.k, bytes};
-    by_fours(rows, ScoreCall<Element, ScatteredRows>{memory.q, dim, keys, tile.count, head_dim,
-                                                     memory.scores});
+    by_rows<kRowsOfStream>(rows, ScoreCall<Element, ScatteredRows>{memory.q, dim, keys, tile.count,
+                                                                   head_dim, memory.scores});
   }
   if (!tile.has_k_magnitude) return;
   for (int r = 0; r < rows; ++r) {
@@ -327,13 +285,15 @@ void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, con
   const int bytes = head_dim * static_cast<int>(sizeof(Element));
   if (tile.is_adjacent && next.v[0] == end_of(tile.v, bytes)) {
     const AdjacentRows values{static_cast<const char*>(tile.v[0]), bytes, true};
-    by_fours(rows, ValueCall<Element, AdjacentRows>{memory.scores, values, tile.count, head_dim,
-                                                    dim, memory.factor, task.acc});
+    by_rows<kRowsOfStream>(
+        rows, ValueCall<Element, AdjacentRows>{memory.scores, values, tile.count, head_dim, dim,
+                                               memory.factor, task.acc});
     return;
   }
   const ScatteredRows values{tile.v, tile.v, next.v, bytes};
-  by_fours(rows, ValueCall<Element, ScatteredRows>{memory.scores, values, tile.count, head_dim, dim,
-                                                   memory.factor, task.acc});
+  by_rows<kRowsOfStream>(
+      rows, ValueCall<Element, ScatteredRows>{memory.scores, values, tile.count, head_dim, dim,
+                                              memory.factor, task.acc});
 }
 
 bool turns_any_key(const AttendTask& task) {

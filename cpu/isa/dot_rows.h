@@ -42,11 +42,11 @@ inline void dot_quad(const float* q, int64_t q_stride, const Element* const* k, 
   for (int r = 0; r < kRows; ++r) sum_4(acc[r], out + r * out_stride);
 }
 
-// Calls run<n>(first row) for all rows, kRowsAtOnce or fewer at a time.
-template <class Call>
+// Calls run<n>(first row) for all rows, kAtOnce (at most 4) or fewer at a time.
+template <int kAtOnce = kRowsAtOnce, class Call>
 inline void by_rows(int rows, const Call& call) {
-  for (int r = 0; r < rows; r += kRowsAtOnce) {
-    switch (rows - r < kRowsAtOnce ? rows - r : kRowsAtOnce) {
+  for (int r = 0; r < rows; r += kAtOnce) {
+    switch (rows - r < kAtOnce ? rows - r : kAtOnce) {
       case 1:
         call.template run<1>(r);
         break;
@@ -57,7 +57,7 @@ inline void by_rows(int rows, const Call& call) {
         call.template run<3>(r);
         break;
       default:
-        call.template run<kRowsAtOnce>(r);
+        call.template run<kAtOnce>(r);
         break;
     }
   }
