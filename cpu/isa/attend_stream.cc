@@ -3,8 +3,7 @@
 //   x[r, s] = q[r] . k[s];  p = exp(x - m);  acc[r] += sum_s p[r, s] v[s]     64 slots at a time
 // Four rows share each K and V vector in registers (4 slots x 4 rows of accumulators for K, 4 x 4
 // vectors of output for V on AVX-512); rows to come are prefetched meanwhile. Bytes: 2 D e per
-// slot, memory-bound. Keys that turn while they are read go through a float tile in the first-level
-// cache.
+// slot, memory-bound. Keys that turn while they are read are scored by turned_scores.h.
 #include "cpu/attend_task.h"
 #include "cpu/isa/attend_rows.h"
 #include "cpu/isa/dot_rows.h"
