@@ -142,6 +142,21 @@ describeOp("a head of more than 8192 slots is split into longer pieces", (backen
   }
 });
 
+describeOp(
+  "a head of more than 65536 slots is read in longer pieces",
+  (backend, device) => {
+    it("100003 slots in f16", async () => {
+      await runCase(device, `seed=25 T=100003 f16 ${backend}`, async (arena, random) => {
+        const dtype = "f16";
+        const shape = { dtype, qDtype: dtype, D: 8, G: 2, T: 100_003, Tq: 1, Hkv: 1 } as const;
+        const values = makeAttention(random, { ...shape, codec: "raw" });
+        await checkAttend(arena, values, { ...shape, scoreMode: "query-head" });
+      });
+    });
+  },
+  ["cpu"],
+);
+
 describeOp("a repeated call gives the same bits", (backend, device) => {
   it("out, lse and score sums", async () => {
     const cases = decode.casesFor(backend).filter((c, i) => c.T > 0 && i % 4 === 0);
