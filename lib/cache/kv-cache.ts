@@ -569,9 +569,11 @@ function checkMethod(op: string, method: Method | undefined): void {
   if (!isMethod) throw argumentError(op, "a method made by compose()", "method", method);
 }
 
-function partThatTurns({ codec, positions, score }: Method): string {
+function partThatTurns({ codec, positions, score, stepScore }: Method): string {
   if (codec.id === "codebook") return "codec codebook";
-  return positions === "reindexed" ? "positions reindexed" : `score ${score?.id}`;
+  if (positions === "reindexed") return "positions reindexed";
+  const scorer = [score, stepScore].find((each) => each?.needs.includes("pre-rope keys"));
+  return `score ${scorer?.id}`;
 }
 
 /** Fails before any work when a part of the method needs what the cache is not given. */

@@ -292,7 +292,10 @@ export function needsPreRopeKeys(method: Method): boolean {
 
 /** Whether a method can do nothing without keys and queries before RoPE, however the cache stores the keys. */
 export function needsRope(method: Method): boolean {
-  return needsPreRopeKeys(method) || method.score?.needs.includes("pre-rope keys") === true;
+  const scorers = [method.score, method.stepScore];
+  return (
+    needsPreRopeKeys(method) || scorers.some((score) => score?.needs.includes("pre-rope keys"))
+  );
 }
 
 /** Whether the cache follows the method on its own with every append: the same window of last slots in every layer. */

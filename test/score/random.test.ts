@@ -18,6 +18,19 @@ describeOp("random", (_backend, device) => {
     expect(new Set(rows).size).toBe(8);
   });
 
+  it("a rank's heads get what they get in one cache", async () => {
+    const whole = await rankPrompt(device, makePrompt(shape, 30), random({ seed: 5 }));
+    const half = { ...shape, queryHeads: 1, kvHeads: 1 };
+    const ranks = {
+      rank: 1,
+      size: 2,
+      allReduce: async (values: Float64Array) => values.map((x) => 2 * x),
+    };
+    const second = await rankPrompt(device, makePrompt(half, 30), random({ seed: 5 }), { ranks });
+    expect(second.scores).toEqual(whole.scores.map(([, row]) => [row]));
+    expect(second.kept).toEqual(whole.kept.map(([, row]) => [row]));
+  });
+
   it("lies in [0, 1), its mean and variance as of a uniform number", async () => {
     const { scores } = await rankPrompt(device, makePrompt(shape, 500), random());
     const all = scores.flat(2);

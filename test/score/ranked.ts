@@ -1,5 +1,12 @@
 // Scores that a cache comes to, and its rows as the oracles read them.
-import { compose, KVCache, type ScorePart, topK, uniform } from "../../lib/index.ts";
+import {
+  compose,
+  KVCache,
+  type RankGroup,
+  type ScorePart,
+  topK,
+  uniform,
+} from "../../lib/index.ts";
 import { ask, feed, type Prompt } from "../cache/fixtures.ts";
 import { denseValues, type RopeSetting } from "../cache/reference.ts";
 import type { Device } from "../harness/api.ts";
@@ -15,6 +22,7 @@ export interface RankOptions {
   readonly tokens?: number;
   /** Keys are stored before RoPE. */
   readonly preRopeKeys?: boolean;
+  readonly ranks?: RankGroup;
   /** Tokens a call of append and attend; default: all at once. */
   readonly chunk?: number;
 }
@@ -45,6 +53,7 @@ export async function rankPrompt(
     ...prompt.shape,
     method,
     ...(rope === undefined ? {} : { rope }),
+    ...(options.ranks === undefined ? {} : { ranks: options.ranks }),
     ...(options.preRopeKeys === undefined ? {} : { preRopeKeys: options.preRopeKeys }),
   });
   const chunk = options.chunk ?? prompt.tokens;
