@@ -68,7 +68,7 @@ export async function compressLayer(cache: KVCache, layer: number): Promise<void
       throw argumentError("compress", 'one ranking per KV head for "per-layer"', "group", "unfold");
     }
     const { layers, kvHeads, headDim } = cache.options;
-    const nativeBytes = await sumOneOverRanks(job, layers * tokens * kvHeads * headDim * 4);
+    const nativeBytes = await sumOneOverRanks(cache, layers * tokens * kvHeads * headDim * 4);
     const total =
       "tokens" in target
         ? rankedTotal(job, target.tokens)

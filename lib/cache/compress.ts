@@ -139,7 +139,7 @@ export async function compressCache(
     }
     const evidence = scores.map((layer) => evidenceOf(job, layer));
     const planner = await plannerOf(job, budget, evidence, scores[0]?.lengths.length ?? 0);
-    const nativeBytes = await sumOneOverRanks(job, before.nativeBytes);
+    const nativeBytes = await sumOneOverRanks(cache, before.nativeBytes);
     const size = await sizeOf(job, budget, scores, planner, nativeBytes);
     options.onProgress?.(0.6);
     const plan = await planner(size.total);
@@ -168,7 +168,7 @@ async function checkTotal(
   const { target, budget } = job.method;
   if (target === null || !("tokens" in target)) return;
   const own = meanPlan(plan).reduce((sum, slots) => sum + slots, 0);
-  const given = (await sumOneOverRanks(job, own)) / (job.cache.options.ranks?.size ?? 1);
+  const given = (await sumOneOverRanks(job.cache, own)) / (job.cache.options.ranks?.size ?? 1);
   if (given <= total + 1e-6) return;
   const least = Math.ceil(given / job.layers) + job.sinks + job.recent;
   throw argumentError(

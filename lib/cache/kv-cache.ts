@@ -72,7 +72,8 @@ export interface KVCacheOptions {
 /**
  * Tensor-parallel ranks: each holds some KV heads of every layer, in the order of the ranks. Budgets that look across
  * heads or layers exchange sums and histograms of a few hundred numbers, so that all ranks come to what one cache of
- * all heads would. `compress` and `maintain` are then called on every rank.
+ * all heads would. Every rank holds equally many heads and calls `compress` and `maintain` alike. A target in bytes, or a
+ * fraction of the native bytes, is over all ranks.
  */
 export interface RankGroup {
   /** 0..size - 1. */
@@ -170,6 +171,7 @@ export class KVCache {
     const method = options.method ?? full();
     const { queryHeads, kvHeads, headDim } = options;
     checkNeeds(method, options);
+    checkScope(method, options.ranks);
     checkSchedule(method);
     // A fork goes on under the same policies; with another method it starts under that one's.
     const policies = source?.method === method ? source.#policies : initialPolicies(method);
@@ -585,6 +587,21 @@ function checkNeeds(method: Method, options: KVCacheOptions): void {
     "KVCache",
     `KVCache: expected keys before RoPE for ${part} of method ${method.id}, got a cache without rope`,
   );
+}
+
+/** Ranks exchange sums of evidence, never scores of slots: one ranking for all heads of a layer would need them. */
+function checkScope({ id, score, stepScore }: Method, ranks: RankGroup | undefined): void {
+  if (ranks === undefined || ranks.size === 1) return;
+  for (const part of [score, stepScore]) {
+    if (part?.options.scope !== "layer") continue;
+    throw argumentError(
+      "KVCache",
+      `a method that ranks each KV head for itself with ${ranks.size} ranks ` +
+        `(score ${part.id}: scope "kv-head" instead of "layer")`,
+      "method",
+      id,
+    );
+  }
 }
 
 /** A method that goes on compressing needs room beside what it protects. */

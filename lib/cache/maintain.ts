@@ -18,6 +18,7 @@ import {
   type Method,
 } from "./method.js";
 import { storeAddon } from "./native-store.js";
+import { sumOneOverRanks } from "./plan.js";
 import { scoreLayer } from "./score-layer.js";
 
 /**
@@ -31,7 +32,7 @@ export async function maintainCache(
 ): Promise<CompressReport | null> {
   const { method, limits } = cache;
   if (limits === null) {
-    return isFirstDue(cache) ? await compressCache(cache, options) : null;
+    return (await isFirstDue(cache)) ? await compressCache(cache, options) : null;
   }
   if (!isMaintained(method) || method.select === null) return null;
   const slack = slackOf(method);
@@ -75,7 +76,7 @@ function planOf(job: CompressionJob, { lengths, group }: LayerScores, limits: re
 }
 
 /** Whether a method that has not compressed yet should. */
-function isFirstDue(cache: KVCache): boolean {
+async function isFirstDue(cache: KVCache): Promise<boolean> {
   const { method } = cache;
   const { target, schedule } = method;
   if (isWindowed(method)) {
@@ -90,5 +91,5 @@ function isFirstDue(cache: KVCache): boolean {
   }
   const isOverflow = typeof schedule === "object" && "overflow" in schedule;
   if (!isOverflow || target === null || !("bytes" in target)) return true;
-  return cache.stats().bytes.total > target.bytes;
+  return (await sumOneOverRanks(cache, cache.stats().bytes.total)) > target.bytes;
 }

@@ -1,6 +1,7 @@
 /** From a method's budget to the ranked slots of each layer and row. */
 import { argumentError, spindleError } from "../errors.js";
 import type { CompressionJob } from "./compression-job.js";
+import type { KVCache } from "./kv-cache.js";
 import type {
   BudgetPart,
   BudgetPlanner,
@@ -11,14 +12,14 @@ import type {
 } from "./method.js";
 
 /** Adds numbers up over the ranks that share the model's KV heads; alone they stay as they are. */
-export function sumOverRanks(job: CompressionJob, values: Float64Array): Promise<Float64Array> {
-  const { ranks } = job.cache.options;
+export function sumOverRanks(cache: KVCache, values: Float64Array): Promise<Float64Array> {
+  const { ranks } = cache.options;
   return ranks === undefined ? Promise.resolve(values) : ranks.allReduce(values);
 }
 
 /** {@link sumOverRanks} of one number. */
-export async function sumOneOverRanks(job: CompressionJob, value: number): Promise<number> {
-  return (await sumOverRanks(job, Float64Array.of(value)))[0] as number;
+export async function sumOneOverRanks(cache: KVCache, value: number): Promise<number> {
+  return (await sumOverRanks(cache, Float64Array.of(value)))[0] as number;
 }
 
 /** What a budget reads of one layer: as it was when all its slots were there. */
@@ -86,7 +87,7 @@ export async function plannerOf(
           `got none observed in layer ${layer} (layer.observe)`,
       );
     },
-    sumOverRanks: (values) => sumOverRanks(job, values),
+    sumOverRanks: (values) => sumOverRanks(job.cache, values),
   });
 }
 
@@ -108,7 +109,7 @@ async function statisticsOf(
           `got none from score ${job.score?.id}`,
       );
     });
-    found.set(name, await sumOverRanks(job, own));
+    found.set(name, await sumOverRanks(job.cache, own));
   }
   return found;
 }

@@ -67,7 +67,7 @@ async function searchSize(
   const { codec } = job.method;
   const bytesOf = async (plan: readonly LayerPlan[], at: Thetas | null): Promise<number> => {
     throwIfAborted(job.signal);
-    return await sumOneOverRanks(job, await plannedBytes(job, layerPlans(scores, plan), at));
+    return await sumOneOverRanks(job.cache, await plannedBytes(job, layerPlans(scores, plan), at));
   };
   const most = job.layers * job.context;
   const found = await searchBudget(goal, most, async (total) =>
@@ -145,7 +145,7 @@ export async function cascadeTotal(
   for (let slots = 1; slots <= 64; slots++) {
     rounding = Math.max(rounding, bytesOf(slots) - slots * slot);
   }
-  const heads = layers * (await sumOneOverRanks(job, kvHeads));
+  const heads = layers * (await sumOneOverRanks(cache, kvHeads));
   const slots = Math.floor((goal - heads * rounding) / slot);
   const guarded = (heads / layers) * (job.sinks + job.recent) * layers;
   if (slots < guarded) throw belowProtected(Math.ceil(guarded * slot), nativeBytes, goal);
