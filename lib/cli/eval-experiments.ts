@@ -5,9 +5,10 @@ import { longText } from "../eval/held-out.js";
 import { progressDisplay } from "../eval/index.js";
 import { memoryOfDecode } from "../eval/long-decode.js";
 import { lossByPosition } from "../eval/long-text.js";
+import { full } from "../methods/full.js";
 import type { Setup } from "./eval-measure.js";
+import type { EvalMethod } from "./eval-methods.js";
 import { countFrom } from "./eval-setup.js";
-import { methodSpecs } from "./methods.js";
 
 /** The long text is so many times the trained context, the caps are a fraction of it. */
 const kLongContexts = 4;
@@ -21,7 +22,7 @@ const kLongSeedStride = 1_000_000;
 const kDecodeTokens = 2000;
 const kDecodeSamples = 50;
 const kDecodePrompt = 512;
-const kDecodeCap = 256;
+const kDecodeCap = 256; // slots, or the same share of the context as above where that is less
 const kDecodeSeed = 600_000_000;
 
 /** One method of an experiment with a cap in tokens. */
@@ -30,9 +31,18 @@ interface Capped {
   readonly method: Method;
 }
 
-/** The registry's methods that fit, with a cap; `full` in front. Words of the option `variant` are tried one by one. */
-function capped(tokens: number, isWanted: (method: Method) => boolean, variant?: string): Capped[] {
-  const all = methodSpecs.flatMap(({ name, options, make }): Capped[] => {
+/**
+ * The methods tried that fit, with a cap, and `full` in front to compare them with; none where none fits. Words of the
+ * option `variant` are tried one by one.
+ */
+function capped(
+  methods: readonly EvalMethod[],
+  tokens: number,
+  isWanted: (method: Method) => boolean,
+  variant?: string,
+): Capped[] {
+  const specs = [...new Set(methods.map(({ spec }) => spec))];
+  const all = specs.flatMap(({ name, options, make }): Capped[] => {
     if (!options.some((option) => option.name === "tokens")) return [];
     const words = options.find((option) => option.name === variant)?.type;
     const variants = Array.isArray(words)
@@ -46,8 +56,7 @@ function capped(tokens: number, isWanted: (method: Method) => boolean, variant?:
       return method === undefined || !isWanted(method) ? [] : [{ label, method }];
     });
   });
-  const full = methodSpecs.find(({ name }) => name === "full");
-  return full === undefined ? all : [{ label: full.name, method: full.make({}) }, ...all];
+  return all.length === 0 ? [] : [{ label: "full", method: full() }, ...all];
 }
 
 /** Undefined where the method takes no cap in tokens alone. */
@@ -66,7 +75,7 @@ export async function measureLongTexts(setup: Setup): Promise<void> {
   const { contextLength } = model.config;
   const tokens = kLongContexts * contextLength;
   const cap = Math.floor(kLongCapShare * contextLength);
-  const runs = capped(cap, isWindowed, "positions").flatMap((each) =>
+  const runs = capped(setup.methods, cap, isWindowed, "positions").flatMap((each) =>
     countFrom(0, kLongTexts).map((text) => ({ ...each, text })),
   );
   const open = runs.filter(({ label, text }) => !journal.has("long-text", `${text}/${label}`));
@@ -89,13 +98,14 @@ export async function measureLongTexts(setup: Setup): Promise<void> {
 /** Full, and every method that can hold a cap while it decodes. */
 export async function measureLongDecodes(setup: Setup): Promise<void> {
   const { model, tokenizer, journal, caches, stderr } = setup;
+  const cap = Math.min(kDecodeCap, Math.floor(kLongCapShare * model.config.contextLength));
   const promptTokens = Math.min(kDecodePrompt, Math.floor(model.config.contextLength / 2));
   const prompt = longText(tokenizer, kDecodeSeed, promptTokens);
   const holdsCap = (method: Method) => isWindowed(method) || isMaintained(method);
-  const runs = capped(kDecodeCap, holdsCap).filter(
+  const runs = capped(setup.methods, cap, holdsCap).filter(
     ({ label }) => !journal.has("long-decode", label),
   );
-  stderr.write(`${kDecodeTokens} tokens decoded, caps of ${kDecodeCap}\n`);
+  stderr.write(`${kDecodeTokens} tokens decoded, caps of ${cap}\n`);
   const show = progressDisplay(stderr);
   const total = runs.length * kDecodeTokens;
   for (const [i, { label, method }] of runs.entries()) {

@@ -77,9 +77,10 @@ export interface NeedleTokens {
 
 /**
  * Tokenises the whole text at once and cuts the tokens where context, question and answer meet, so that
- * no token differs from what the model would see without the cuts.
+ * no token differs from what the model would see without the cuts. A token that spans a cut belongs to the part
+ * behind it: an answer that begins within a token is predicted with that token.
  *
- * @throws Error when a token spans a cut
+ * @throws Error when a part has no token of its own
  */
 export function tokenizeNeedle(tokenizer: NeedleTokenizer, prompt: Needle): NeedleTokens {
   const whole = prompt.text + prompt.answer;
@@ -89,25 +90,25 @@ export function tokenizeNeedle(tokenizer: NeedleTokenizer, prompt: Needle): Need
   const added = bytes - Buffer.byteLength(whole);
   const first = tokensOf(tokenizer, ids, added + Buffer.byteLength(prompt.context));
   const second = tokensOf(tokenizer, ids, added + Buffer.byteLength(prompt.text));
-  return {
+  const parts = {
     context: ids.slice(0, first),
     question: ids.slice(first, second),
     answer: ids.slice(second),
   };
+  for (const [name, tokens] of Object.entries(parts)) {
+    if (tokens.length === 0) {
+      throw new Error(`tokenizeNeedle: expected tokens of its own for ${name}, got none`);
+    }
+  }
+  return parts;
 }
 
-/** How many tokens make up the first `bytes` bytes of the text. */
+/** How many tokens lie within the first `bytes` bytes of the text. */
 function tokensOf(tokenizer: NeedleTokenizer, ids: Int32Array, bytes: number): number {
-  let count = 0;
   let seen = 0;
-  while (seen < bytes && count < ids.length) {
-    seen += tokenizer.bytesOf(ids[count]).length;
-    count++;
-  }
-  if (seen !== bytes) {
-    throw new Error(
-      `tokenizeNeedle: expected a token boundary at byte ${bytes}, got one at ${seen}`,
-    );
-  }
-  return count;
+  const spanning = ids.findIndex((id) => {
+    seen += tokenizer.bytesOf(id).length;
+    return seen > bytes;
+  });
+  return spanning < 0 ? ids.length : spanning;
 }

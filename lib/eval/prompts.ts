@@ -37,12 +37,16 @@ export function placesOf({ lengths, depths, seeds, prompts }: PromptPlan): Promp
   );
 }
 
-/** The prompt of a place: as many sentences as fit its length. */
+const kFacts = 8;
+const kTokensPerFact = 40; // short contexts get fewer facts, so that narrative is left between them
+
+/** The prompt of a place: as many sentences as fit its length, one at least. */
 export function promptAt(
   tokenizer: NeedleTokenizer,
   { length, depth, seed }: PromptPlace,
 ): NeedleTokens {
-  const at = (sentences: number) => needle({ seed, sentences, depth });
+  const facts = Math.max(1, Math.min(kFacts, Math.floor(length / kTokensPerFact)));
+  const at = (sentences: number) => needle({ seed, sentences, depth, facts });
   const sentences = fitSentences(length, (count) => tokenizer.encode(at(count).context).length);
   return tokenizeNeedle(tokenizer, at(sentences));
 }

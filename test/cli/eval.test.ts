@@ -1,11 +1,15 @@
 // The command on the recall model: small plans, the files they leave, resuming and refusals.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { evalRequest } from "../../lib/cli/eval-options.ts";
 import { makeEvalMethod, parseMethods, policyOf } from "../../lib/cli/eval-methods.ts";
 import { methodSpecs } from "../../lib/cli/methods.ts";
-import { runCommand, scratchFolder } from "./support.ts";
+import type { EvalReport } from "../../lib/eval/eval-report.ts";
+import { heldOutDocument } from "../../lib/eval/held-out.ts";
+import { smallModel } from "../runtimes/small-model.ts";
+import { sentencePieceVocabulary } from "../runtimes/small-vocabularies.ts";
+import { type RunResult, runCommand, scratchFolder } from "./support.ts";
 
 const model = new URL("../model/recall.gguf", import.meta.url).pathname;
 const folder = scratchFolder();
@@ -172,6 +176,66 @@ describe("spindlekv eval", () => {
     );
     expect(stderr).toMatch(/1 prompts, 1 texts/);
     expect(status).toBe(0);
+  });
+});
+
+describe("the experiments, on a model of another architecture and tokenizer", () => {
+  let ran: RunResult;
+  let report: EvalReport;
+
+  beforeAll(async () => {
+    const path = join(folder, "small.gguf");
+    const output = join(folder, "experiments");
+    const { first, second } = heldOutDocument({
+      ...{ seed: 1, sentences: 60, sentencesBehind: 20, facts: 8, questions: 8 },
+    });
+    const vocabulary = sentencePieceVocabulary(`${first} ${second}`, 400);
+    writeFileSync(path, smallModel({ architecture: "qwen3", weights: "f16", seed: 5 }, vocabulary));
+    ran = await runCommand(
+      ...["eval", "--model", path, "--methods", "streamingllm,h2o", "--keep", "0.5"],
+      ...["--depths", "0.5", "--seeds", "1", "--texts", "1", "--device", "cpu"],
+      ...["--output", output],
+    );
+    if (ran.status !== 0) return; // the first test says so
+    report = JSON.parse(readFileSync(join(output, "eval.json"), "utf8"));
+  });
+
+  it("run with lengths that the model was trained on", () => {
+    expect(ran.stderr).toMatch(/2000 tokens decoded, caps of 64/);
+    expect(ran.status).toBe(0);
+    expect(report.contextLength).toBe(256);
+    expect(report.settings.lengths).toBe("192");
+    expect(report.rows.map(({ method }) => method)).toEqual(
+      ["hidden", "visible"].flatMap(() => ["streamingllm", "h2o"]),
+    );
+  });
+
+  it("read four times the trained context, in full and by the methods that go by position", () => {
+    const { longTexts } = report;
+    expect(new Set(longTexts.map(({ method }) => method))).toEqual(
+      new Set(["full", "streamingllm:positions=original", "streamingllm:positions=reindexed"]),
+    );
+    for (const { blocks } of longTexts) {
+      expect(blocks).toHaveLength(32);
+      expect(blocks[31].to).toBe(4 * 256 - 1);
+      for (const { loss } of blocks) expect(loss).toBeGreaterThan(0);
+    }
+    // Up to the cap nothing is dropped: all read the same text the same way.
+    const firsts = longTexts.filter(({ text }) => text === 0).map(({ blocks }) => blocks[0].loss);
+    for (const loss of firsts) expect(loss).toBeCloseTo(firsts[0], 2);
+  });
+
+  it("decode 2,000 tokens: memory grows in full and stays flat under a cap", () => {
+    const { longDecodes } = report;
+    expect(longDecodes.map(({ method }) => method)).toEqual(["full", "streamingllm", "h2o"]);
+    for (const { method, samples } of longDecodes) {
+      expect(samples.at(-1)?.step).toBe(2000);
+      const used = samples.slice(5).map(({ poolBytes }) => poolBytes);
+      const growth = used[used.length - 1] / used[0];
+      if (method === "full") expect(growth).toBeGreaterThan(3);
+      else expect(Math.max(...used) / Math.min(...used)).toBeLessThan(2.5);
+      if (method !== "full") expect(growth).toBeLessThan(1.5);
+    }
   });
 });
 

@@ -64,10 +64,41 @@ describe("its tokens", () => {
     }
   });
 
-  it("are refused when one spans a cut", () => {
+  it("belong to the part behind a cut that they span", () => {
     const prompt = needle(options);
-    const shifted = { ...prompt, context: prompt.context.slice(0, -3) };
+    const [words, question] = [prompt.context.length - 3, prompt.text.length];
+    const pieces = [
+      prompt.context.slice(0, words),
+      prompt.text.slice(words, question - 2),
+      prompt.text.slice(question - 2) + prompt.answer,
+    ];
+    const coarse = {
+      encode: () => Int32Array.of(0, 1, 2),
+      bytesOf: (id: number) => Buffer.from(pieces[id]),
+    };
+    expect(tokenizeNeedle(coarse, prompt)).toEqual({
+      context: Int32Array.of(0),
+      question: Int32Array.of(1),
+      answer: Int32Array.of(2),
+    });
+  });
+
+  it("are cut alike where the tokenizer puts a space in front", () => {
+    const prompt = needle(options);
+    const ids = tokenizeNeedle(tokenizer, prompt);
+    const kSpace = tokenizer.size; // a token that is not in the vocabulary
+    const spaced = {
+      encode: (text: string) => Int32Array.from([kSpace, ...tokenizer.encode(text)]),
+      bytesOf: (id: number) => (id === kSpace ? Buffer.from(" ") : tokenizer.bytesOf(id)),
+    };
+    const cut = tokenizeNeedle(spaced, prompt);
+    expect(cut.context).toEqual(Int32Array.from([kSpace, ...ids.context]));
+    expect([cut.question, cut.answer]).toEqual([ids.question, ids.answer]);
+  });
+
+  it("are refused when a part has none of its own", () => {
+    const prompt = needle(options);
     const joined = { encode: () => Int32Array.of(0), bytesOf: () => Buffer.from(prompt.text) };
-    expect(() => tokenizeNeedle(joined, shifted)).toThrow(/token boundary at byte/);
+    expect(() => tokenizeNeedle(joined, prompt)).toThrow(/tokens of its own for \w+, got none/);
   });
 });
