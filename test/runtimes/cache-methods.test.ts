@@ -1,6 +1,6 @@
 /** Methods of a KVCache that act while the runtime's prompt goes through the layers. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { cake, type Device, KVCache, type Method, openDevice } from "../../lib/index.ts";
+import { cake, type Device, KVCache, lava, type Method, openDevice } from "../../lib/index.ts";
 import { type AttentionCache, LlamaModel, parseGguf } from "../../lib/runtimes/gguf-llama/index.ts";
 import { smallModel } from "./small-model.ts";
 import { bytePairVocabulary } from "./small-vocabularies.ts";
@@ -24,6 +24,7 @@ afterAll(() => device.dispose());
 
 const methods: Record<string, Method> = {
   cake: cake({ tokens: 80, decode: false }),
+  lava: lava({ tokens: 80 }),
 };
 
 describe.each(Object.entries(methods))("%s", (_, method) => {

@@ -53,7 +53,7 @@ function dropOf(options: Required<RowPrunerOptions>): ReferenceDrop {
 describe("rows of the residual stream are dropped between layers", () => {
   const cases: RowPrunerOptions[] = [
     { decay: 0.5 },
-    { decay: 0.7, interval: 2, recentRatio: 0.1, distanceWeight: 1, sinks: 0 },
+    { decay: 0.7, interval: 2, recentRatio: 0.1, distanceWeight: 3, sinks: 0 },
     { decay: 0.3, minContext: 20 },
   ];
   it.each(cases)("as the formulas say: %j", async (options) => {
@@ -61,13 +61,13 @@ describe("rows of the residual stream are dropped between layers", () => {
       decay: 0.9,
       interval: 1,
       recentRatio: 0.2,
-      distanceWeight: 1,
+      distanceWeight: 1.2,
       sinks: 4,
       minContext: 64,
       ...options,
     };
     using cache = openCache();
-    const prune = rowPruner(cache, { distanceWeight: 1, ...options });
+    const prune = rowPruner(cache, options);
     const logits = await model.forward(prompt, cache, { logits: "last", prune });
     const reference = runReference(file, model.config, prompt, dropOf(full));
     expect(cache.layers.map((layer) => layer.slots)).toEqual(
@@ -81,7 +81,7 @@ describe("rows of the residual stream are dropped between layers", () => {
 
   it("and the next token finds its place in every layer", async () => {
     using cache = openCache();
-    const prune = rowPruner(cache, { decay: 0.5, distanceWeight: 1 });
+    const prune = rowPruner(cache, { decay: 0.5 });
     await model.forward(prompt, cache, { logits: "last", prune });
     const logits = await model.forward(ids.subarray(150), cache, { logits: "last" });
     const first: number[][] = [];
@@ -89,7 +89,7 @@ describe("rows of the residual stream are dropped between layers", () => {
       decay: 0.5,
       interval: 1,
       recentRatio: 0.2,
-      distanceWeight: 1,
+      distanceWeight: 1.2,
       sinks: 4,
       minContext: 64,
     });
@@ -122,7 +122,7 @@ describe("the pruner is refused", () => {
 
   it("on a cache that did not record the recent queries", async () => {
     using cache = openCache(8);
-    const prune = rowPruner(cache, { decay: 0.5, distanceWeight: 1 });
+    const prune = rowPruner(cache, { decay: 0.5 });
     await expect(model.forward(prompt, cache, { logits: "last", prune })).rejects.toThrow(
       "expected the queries of the last 30 tokens",
     );
