@@ -7,6 +7,7 @@ export {
   needle,
   tokenizeNeedle,
 } from "./needle.js";
+export { type ProfileHeadsOptions, profileHeads } from "./profile.js";
 export { Random } from "./random.js";
 export {
   type BootstrapOptions,

