@@ -179,14 +179,14 @@ async function checkTotal(
   );
 }
 
-/** A maintained method holds from now on what it holds now; a target in tokens that was not reached yet stays open. */
+/** A maintained method holds from now on what it holds now; tokens or bytes that were not reached yet stay open. */
 export function setLimits(
   cache: KVCache,
   { hasEvicted }: Pick<CompressReport, "hasEvicted">,
 ): void {
   const { target } = cache.method;
   if (!isMaintained(cache.method)) return;
-  if (!hasEvicted && target !== null && "tokens" in target) return;
+  if (!hasEvicted && target !== null && !("keep" in target)) return;
   cache.limits = cache.stats().perLayer.map(({ heads }) => heads.map(({ slots }) => slots));
 }
 

@@ -89,7 +89,6 @@ async function isFirstDue(cache: KVCache): Promise<boolean> {
   if (target !== null && "tokens" in target) {
     return cache.layers.some((layer) => Math.max(...layer.slots) > target.tokens + slack);
   }
-  const isOverflow = typeof schedule === "object" && "overflow" in schedule;
-  if (!isOverflow || target === null || !("bytes" in target)) return true;
+  if (target === null || !("bytes" in target)) return true;
   return (await sumOneOverRanks(cache, cache.stats().bytes.total)) > target.bytes;
 }

@@ -80,6 +80,24 @@ describeOp("h2o", (backend, device) => {
     }
   });
 
+  it("a target in bytes that a short prompt does not reach stays open", async () => {
+    const bytes = 2 * kvHeads * 16 * (2 * 16 * 4 + 4);
+    const method = h2o({ bytes });
+    using cache = new KVCache(device, { ...shape, rope, method, pageSlots: 4 });
+    const held: number[] = [];
+    for (let from = 0; from < first; from += 4) {
+      const to = Math.min(first, from + 4);
+      await feed(cache, prompt, { from, to });
+      await ask(cache, prompt, from, to);
+      await cache.maintain();
+      expect(cache.stats().bytes.total).toBeLessThanOrEqual(bytes);
+      held.push(Math.max(...cache.layers.flatMap(({ slots }) => slots)));
+    }
+    expect(held[0]).toBe(4);
+    expect(held[1]).toBe(8);
+    if (!isSlow) expect(held.at(-1)).toBe(held.at(-2));
+  });
+
   it("names options that are out of range", () => {
     for (const [options, param] of [
       [{ tokens: 8, recentShare: 1.5 }, "recent.share"],
