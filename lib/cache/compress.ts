@@ -151,7 +151,11 @@ export async function compressCache(
     if (!isMaintained(method)) storeAddon().storeReleaseQueries(cache);
     const { thetas, trials } = size;
     const report = reportAfter(cache, before, { thetas, trials, plan: meanPlan(plan) });
-    setLimits(cache, report);
+    if (isMaintained(method)) {
+      // All ranks are limited from now on, or none.
+      const evicting = await sumOneOverRanks(cache, report.hasEvicted ? 1 : 0);
+      setLimits(cache, { hasEvicted: evicting > 0 });
+    }
     options.onProgress?.(1);
     return report;
   } finally {
