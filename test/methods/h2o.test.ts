@@ -18,7 +18,7 @@ describeOp("h2o", (backend, device) => {
   const isSlow = backend === "simt";
   const kvHeads = isSlow ? 1 : 2;
   const shape = { layers: 2, queryHeads: 3 * kvHeads, kvHeads, headDim: 16, dtype: "f32" } as const;
-  const first = isSlow ? 14 : 40;
+  const first = isSlow ? 30 : 40;
   const steps = isSlow ? 4 : 50;
   const prompt = makePrompt(shape, first + steps, { seed: 41 });
 

@@ -9,8 +9,8 @@ import { expectPlanned, unevenPrompt, windowValues } from "./planned.ts";
 
 describeOp("pyramidInfer", (backend, device) => {
   const isSlow = backend === "simt";
-  const layers = isSlow ? 2 : 4;
-  const tokens = isSlow ? 20 : 83;
+  const layers = 4;
+  const tokens = isSlow ? 60 : 83;
   const shape = { layers, queryHeads: 6, kvHeads: 2, headDim: 16, dtype: "f16" } as const;
   const prompt = unevenPrompt(shape, tokens);
 
@@ -45,7 +45,7 @@ describeOp("pyramidInfer", (backend, device) => {
     },
   ])("keeps the formula's slots: $options", async (values) => {
     const { options, window, last, sinks, decay, interval } = values;
-    const each = isSlow ? 12 : 40;
+    const each = isSlow ? 36 : 40;
     const context = tokens - window - sinks;
     const total = layers * (each - window - sinks);
     const budgets = cosineBudgets(total, layers, context, decay, interval);
