@@ -1,4 +1,4 @@
-/** Evaluation: needle prompts, statistics, trials of methods on a model, reports. */
+/** Evaluation: needle prompts, held-out text, statistics, trials of methods on a model, comparisons, reports. */
 export {
   type Needle,
   type NeedleOptions,
@@ -33,3 +33,27 @@ export {
   type TrialProgress,
 } from "./trials.js";
 export type { TrialBytes, TrialCache, TrialChoice, TrialMethod, TrialModel } from "./choices.js";
+export {
+  compareAtEqualBytes,
+  type EqualBytes,
+  type Measured,
+  type Pairing,
+} from "./equal-bytes.js";
+export { generatedTexts, longText, ownTexts, type TextLengths } from "./held-out.js";
+export {
+  type CacheMemory,
+  type LongDecodeOptions,
+  type MeasuredCache,
+  type MemorySample,
+  memoryOfDecode,
+} from "./long-decode.js";
+export { type LongTextOptions, type LossBlock, lossByPosition } from "./long-text.js";
+export {
+  type HeldOutText,
+  type RunTextsOptions,
+  runTexts,
+  type TextKey,
+  type TextTrial,
+} from "./perplexity.js";
+export { type PromptPlace, type PromptPlan, placesOf, promptAt } from "./prompts.js";
+export { summarizeTexts, type TextRow } from "./text-summary.js";
