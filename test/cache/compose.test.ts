@@ -3,6 +3,7 @@ import { expect, it } from "vitest";
 import {
   codebook,
   compose,
+  coverage,
   KVCache,
   type Method,
   observationWindow,
@@ -11,6 +12,7 @@ import {
   raw,
   sinksAndRecent,
   spindlePyramid,
+  squeeze,
   topK,
   uniform,
 } from "../../lib/index.ts";
@@ -123,22 +125,39 @@ describeOp("compose", (backend, device) => {
   });
 
   it("says which part needs which", () => {
+    const unfolded = scores["window unfolded"];
     const base = {
       id: "mine",
       target: { tokens: 5 },
       budget: uniform(),
       score: position(),
+      select: selects.best,
     } as const;
+    const { target: _, ...untargeted } = base;
+    const often = { ...base, schedule: { every: 3 } } as const;
+    const cascading = { ...base, schedule: "per-layer" } as const;
     const bad: [Parameters<typeof compose>[0], string][] = [
       [{ ...base, select: topK() }, "score"],
-      [{ ...base, select: selects.best, schedule: "every-step" }, "select"],
-      [{ ...base, select: selects.recent, budget: pyramid(), schedule: "every-step" }, "budget"],
-      [{ ...base, select: selects.recent, codec: codebook(), schedule: "every-step" }, "codec"],
-      [{ ...base, score: scores.window, select: selects.recent, schedule: "every-step" }, "score"],
+      [{ ...base, select: null }, "parts"],
+      [untargeted, "target"],
+      [{ ...base, budget: coverage() }, "target"],
+      [{ ...base, minTokens: -1 }, "minTokens"],
+      [{ ...base, schedule: "often" as never }, "schedule"],
+      [{ ...base, schedule: { every: 0 } }, "schedule.every"],
+      [{ ...base, schedule: { overflow: 1.5 } }, "schedule.overflow"],
+      [{ id: "mine", schedule: "every-step" }, "score"],
+      [{ id: "mine", schedule: "every-step", score: position() }, "budget"],
+      [{ ...often, codec: codebook() }, "codec"],
+      [{ ...often, score: unfolded }, "group"],
+      [{ ...often, schedule: { overflow: 2 }, target: { keep: 0.5 } }, "target"],
+      [{ id: "mine", schedule: "per-layer" }, "target"],
+      [{ ...cascading, budget: squeeze() }, "budget"],
+      [{ ...cascading, codec: codebook() }, "codec"],
+      [{ ...cascading, score: unfolded }, "group"],
     ];
     for (const [options, param] of bad) {
       expect(() => compose(options), param).toThrowError(
-        expect.objectContaining({ code: "ERR_SPINDLEKV_ARGUMENT", op: "compose" }),
+        expect.objectContaining({ code: "ERR_SPINDLEKV_ARGUMENT", op: "compose", param }),
       );
     }
   });
