@@ -165,3 +165,63 @@ describeOp("every ranking method", (backend, device) => {
     }
   });
 });
+
+describeOp("a second turn", (backend, device) => {
+  const isSlow = backend === "simt";
+  const layers = isSlow ? 2 : 4;
+  const tokens = isSlow ? 20 : 90;
+  const more = isSlow ? 10 : 40;
+  const shape: Shape = { layers, queryHeads: 4, kvHeads: 2, headDim: 16, dtype: "f16" };
+  const prompt = unevenPrompt(shape, tokens + more, 18);
+  const each = isSlow ? 12 : 24;
+  const methods: Record<string, Method> = {
+    adaKV: adaKV({ tokens: each, window }),
+    zigzagKV: zigzagKV({ tokens: each, window }),
+    cake: cake({ tokens: each, window }),
+    "cake without decoding": cake({ tokens: each, window, decode: false }),
+    lava: lava({ tokens: each, window }),
+    dynamicKV: dynamicKV({ tokens: each, window }),
+    prefixKV: prefixKV({ tokens: each }),
+    h2o: h2o({ tokens: each }),
+    tova: tova({ tokens: each }),
+    "squeezeAttention h2o": squeezeAttention({ tokens: each, policy: "h2o" }),
+  };
+
+  for (const [name, method] of Object.entries(methods)) {
+    it(`comes back to the budget: ${name}`, async () => {
+      const rope = { theta: 10_000, style: "neox" } as const;
+      using cache = new KVCache(device, { ...shape, rope, method });
+      for (const [from, to] of [
+        [0, tokens],
+        [tokens, tokens + more],
+      ]) {
+        await feed(cache, prompt, { from, to });
+        await ask(cache, prompt, from, to);
+        for (const { index } of cache.layers) observe(cache, index);
+        const report = await cache.compress();
+        expect(report.slots).toBe(layers * 2 * each);
+      }
+      // What was dropped in the first turn does not come back, and the newest slot is kept in every head.
+      for (const head of (await keptOf(cache)).flat()) {
+        expect(new Set(head).size).toBe(head.length);
+        if (name !== "tova") expect(head.at(-1)).toBe(tokens + more - 1);
+      }
+    });
+
+    if (method.schedule !== "per-layer") continue;
+    it(`goes layer by layer again: ${name}`, async () => {
+      const rope = { theta: 10_000, style: "neox" } as const;
+      using cache = new KVCache(device, { ...shape, rope, method });
+      for (const [from, to] of [
+        [0, tokens],
+        [tokens, tokens + more],
+      ]) {
+        await feed(cache, prompt, { from, to });
+        await ask(cache, prompt, from, to);
+        for (const layer of cache.layers) await layer.compress();
+        const slots = cache.layers.flatMap((layer) => layer.slots).reduce((a, b) => a + b, 0);
+        expect(slots).toBe(layers * 2 * each);
+      }
+    });
+  }
+});
