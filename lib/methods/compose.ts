@@ -7,7 +7,7 @@ import type {
   ScorePart,
   SelectPart,
 } from "../cache/method.js";
-import { isMaintained } from "../cache/method.js";
+import { isMaintained, isWindowed } from "../cache/method.js";
 import { raw } from "../codec/raw.js";
 import { argumentError } from "../errors.js";
 
@@ -189,6 +189,6 @@ export function compose(options: ComposeOptions): Method {
     positions,
   };
   if (schedule === "per-layer") checkCascade(method);
-  if (isMaintained(method)) checkMaintained(method);
+  if (isMaintained(method) || isWindowed(method)) checkMaintained(method);
   return Object.freeze(method);
 }

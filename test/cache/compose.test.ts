@@ -148,6 +148,7 @@ describeOp("compose", (backend, device) => {
       [{ id: "mine", schedule: "every-step" }, "score"],
       [{ id: "mine", schedule: "every-step", score: position() }, "budget"],
       [{ ...often, codec: codebook() }, "codec"],
+      [{ ...base, select: selects.recent, schedule: "every-step", codec: codebook() }, "codec"],
       [{ ...often, score: unfolded }, "group"],
       [{ ...often, schedule: { overflow: 2 }, target: { keep: 0.5 } }, "target"],
       [{ id: "mine", schedule: "per-layer" }, "target"],
