@@ -22,6 +22,8 @@ export default defineConfig({
     exclude: ["**/node_modules/**", "test/stress/**", "test/gpu/**"],
     reporters: ["default", fromRoot("scripts/vitest-summary-reporter.mjs")],
     pool: "forks",
+    // Most files keep one core busy; by default one worker less than cores would run, which is one of two.
+    maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,
     execArgv: ["--expose-gc"],
