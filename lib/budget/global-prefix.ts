@@ -1,8 +1,10 @@
 import type { EvidenceBudget } from "../cache/method.js";
 import { largestRemainder } from "./largest-remainder.js";
+import { slotsOfMasses } from "./slots-of-mass.js";
 
 /** Masses at which the curves are known; between them they are taken as straight. */
 const kGrid = 256;
+const kMasses = Array.from({ length: kGrid + 1 }, (_, i) => i / kGrid);
 
 /**
  * Every layer keeps the fewest of its best slots that hold one and the same part p of its attention; p is what makes
@@ -31,7 +33,11 @@ export function globalPrefix(): EvidenceBudget {
       const own = new Float64Array(layers * width);
       for (let layer = 0; layer < layers; layer++) {
         const curve = own.subarray(layer * width, (layer + 1) * width);
-        for (const row of await scores(layer)) addCurve(row, curve);
+        for (const row of await scores(layer)) {
+          slotsOfMasses(row, kMasses).forEach((count, i) => {
+            curve[i] = (curve[i] as number) + count;
+          });
+        }
       }
       const curves = await sumOverRanks(own);
       const slotsAt = (p: number) =>
@@ -52,22 +58,6 @@ export function globalPrefix(): EvidenceBudget {
       };
     },
   } satisfies EvidenceBudget);
-}
-
-/** Adds the fewest slots that hold each mass i / kGrid of a row. */
-function addCurve(row: Float32Array, curve: Float64Array): void {
-  const sorted = Float32Array.from(row, (value) => Math.max(0, value)).sort();
-  const whole = sorted.reduce((sum, value) => sum + value, 0);
-  let held = 0;
-  let count = 0;
-  for (let i = 0; i <= kGrid; i++) {
-    const wanted = (i / kGrid) * whole * (1 - 1e-12);
-    while (count < sorted.length && held < wanted) {
-      held += sorted[sorted.length - 1 - count] as number;
-      count += 1;
-    }
-    curve[i] = (curve[i] as number) + count;
-  }
 }
 
 function valueAt(curve: Float64Array, p: number): number {

@@ -1,6 +1,7 @@
 import type { EvidenceBudget } from "../cache/method.js";
 import { argumentError } from "../errors.js";
 import { largestRemainder } from "./largest-remainder.js";
+import { slotsOfMasses } from "./slots-of-mass.js";
 
 /** Options of {@link uncertainty}. */
 export interface UncertaintyOptions {
@@ -44,7 +45,7 @@ export function uncertainty(options: UncertaintyOptions = {}): EvidenceBudget {
       const own = new Float64Array(layers);
       for (let layer = 0; layer < layers; layer++) {
         for (const row of await scores(layer)) {
-          own[layer] = (own[layer] as number) + slotsOfMass(row, mass);
+          own[layer] = (own[layer] as number) + (slotsOfMasses(row, [mass])[0] as number);
         }
       }
       const needed = await sumOverRanks(own);
@@ -59,18 +60,4 @@ export function uncertainty(options: UncertaintyOptions = {}): EvidenceBudget {
       };
     },
   } satisfies EvidenceBudget);
-}
-
-/** Fewest values that sum to a part of the whole; negative ones count as 0. */
-function slotsOfMass(row: Float32Array, mass: number): number {
-  const sorted = Float32Array.from(row, (value) => Math.max(0, value)).sort();
-  const whole = sorted.reduce((sum, value) => sum + value, 0);
-  let sum = 0;
-  let count = 0;
-  // Sums are taken largest first; rounding noise of the whole does not ask for one slot more.
-  while (count < sorted.length && sum < mass * whole * (1 - 1e-12)) {
-    sum += sorted[sorted.length - 1 - count] as number;
-    count += 1;
-  }
-  return count;
 }
