@@ -145,10 +145,11 @@ export async function cascadeTotal(
   for (let slots = 1; slots <= 64; slots++) {
     rounding = Math.max(rounding, bytesOf(slots) - slots * slot);
   }
-  const heads = layers * (await sumOneOverRanks(cache, kvHeads));
+  const perLayer = await sumOneOverRanks(cache, kvHeads);
+  const heads = layers * perLayer;
   const slots = Math.floor((goal - heads * rounding) / slot);
-  const guarded = (heads / layers) * (job.sinks + job.recent) * layers;
+  const guarded = heads * (job.sinks + job.recent);
   if (slots < guarded) throw belowProtected(Math.ceil(guarded * slot), nativeBytes, goal);
-  const perRow = Math.floor((slots - guarded) / (heads / layers));
+  const perRow = Math.floor((slots - guarded) / perLayer);
   return Math.min(perRow, layers * job.context);
 }
