@@ -1,9 +1,10 @@
-import type {
-  BudgetEvidence,
-  BudgetPart,
-  BudgetPlanner,
-  EvidenceBudget,
-  LayerPlan,
+import {
+  type BudgetEvidence,
+  type BudgetPart,
+  type EvidenceBudget,
+  type LayerPlan,
+  preparePlanner,
+  statisticsOf,
 } from "../cache/method.js";
 import { argumentError } from "../errors.js";
 import { globalCounts } from "./global-threshold.js";
@@ -43,11 +44,11 @@ export function adaptiveHeads(options: AdaptiveHeadsOptions): EvidenceBudget {
     kind: "evidence",
     needs: layers.needs,
     options: Object.freeze({ layers: layers.id, ...layers.options, floor }),
-    statistics: layers.kind === "evidence" ? layers.statistics : Object.freeze([]),
+    statistics: statisticsOf(layers),
     size: "target",
     cascades: layers.kind === "shape" || layers.cascades,
     prepare: async (evidence) => {
-      const planLayers = await layerPlanner(layers, evidence);
+      const planLayers = await preparePlanner(layers, evidence);
       return async (total) => {
         const perLayer = await planLayers(total);
         const plan: LayerPlan[] = [];
@@ -62,11 +63,6 @@ export function adaptiveHeads(options: AdaptiveHeadsOptions): EvidenceBudget {
       };
     },
   } satisfies EvidenceBudget);
-}
-
-async function layerPlanner(budget: BudgetPart, evidence: BudgetEvidence): Promise<BudgetPlanner> {
-  if (budget.kind === "evidence") return await budget.prepare(evidence);
-  return async (total) => budget.plan(total, evidence);
 }
 
 /** k slots a row, over the rows of one layer on all ranks; the own rows' shares. */

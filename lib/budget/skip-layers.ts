@@ -1,9 +1,10 @@
-import type {
-  BudgetEvidence,
-  BudgetPart,
-  BudgetPlanner,
-  EvidenceBudget,
-  LayerPlan,
+import {
+  type BudgetEvidence,
+  type BudgetPart,
+  type EvidenceBudget,
+  type LayerPlan,
+  preparePlanner,
+  statisticsOf,
 } from "../cache/method.js";
 import { argumentError } from "../errors.js";
 
@@ -39,7 +40,7 @@ export function skipLayers(options: SkipLayersOptions): EvidenceBudget {
       ...budget.options,
       skipLayers: typeof skip === "string" ? skip : Object.freeze([...skip]),
     }),
-    statistics: budget.kind === "evidence" ? budget.statistics : Object.freeze([]),
+    statistics: statisticsOf(budget),
     size: budget.kind === "evidence" ? budget.size : "target",
     cascades: false,
     prepare: async (evidence) => {
@@ -50,7 +51,7 @@ export function skipLayers(options: SkipLayersOptions): EvidenceBudget {
       const others = Array.from({ length: layers }, (_, layer) => layer).filter(
         (layer) => !whole.has(layer),
       );
-      const planOthers = await plannerOf(budget, only(evidence, others));
+      const planOthers = await preparePlanner(budget, only(evidence, others));
       return async (total) => {
         const rest = Math.max(0, total - (layers - others.length) * context);
         const plan = new Array<LayerPlan>(layers).fill(context);
@@ -62,11 +63,6 @@ export function skipLayers(options: SkipLayersOptions): EvidenceBudget {
       };
     },
   } satisfies EvidenceBudget);
-}
-
-async function plannerOf(budget: BudgetPart, evidence: BudgetEvidence): Promise<BudgetPlanner> {
-  if (budget.kind === "evidence") return await budget.prepare(evidence);
-  return async (total) => budget.plan(total, evidence);
 }
 
 /** The same evidence with some of the layers alone. */

@@ -6,7 +6,7 @@ import { commitPlan, type PlannedLayer } from "./commit-plan.js";
 import { setLimits } from "./compress.js";
 import { type CompressionJob, prepareJob } from "./compression-job.js";
 import type { KVCache } from "./kv-cache.js";
-import { isMaintained, type LayerScores } from "./method.js";
+import { isMaintained, type LayerScores, statisticsOf } from "./method.js";
 import { storeAddon } from "./native-store.js";
 import { evidenceOf, type LayerEvidence, plannerOf, rankedTotal, sumOneOverRanks } from "./plan.js";
 import { scoreLayer } from "./score-layer.js";
@@ -61,7 +61,7 @@ export async function compressLayer(cache: KVCache, layer: number): Promise<void
   if (tokens < method.minTokens || tokens === 0) return;
   const scored = cascade.layers.map((each) => tensorOf(cache, each));
   try {
-    const statistics = budget.kind === "evidence" ? budget.statistics : [];
+    const statistics = statisticsOf(budget);
     const newest = await scoreLayer(job, layer, statistics);
     scored.push(newest);
     if (newest.group > 1) {

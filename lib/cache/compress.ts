@@ -2,7 +2,13 @@ import { argumentError } from "../errors.js";
 import { commitPlan, layerPlans } from "./commit-plan.js";
 import { type CompressionJob, prepareJob, throwIfAborted } from "./compression-job.js";
 import type { KVCache } from "./kv-cache.js";
-import { isMaintained, isWindowed, type LayerPlan, type LayerScores } from "./method.js";
+import {
+  isMaintained,
+  isWindowed,
+  type LayerPlan,
+  type LayerScores,
+  statisticsOf,
+} from "./method.js";
 import { storeAddon } from "./native-store.js";
 import { evidenceOf, plannerOf, sumOneOverRanks } from "./plan.js";
 import { scoreLayer } from "./score-layer.js";
@@ -126,7 +132,7 @@ export async function compressCache(
   const job = prepareJob(cache, select, method.score, layers, signal);
   const scores: LayerScores[] = [];
   try {
-    const statistics = budget.kind === "evidence" ? budget.statistics : [];
+    const statistics = statisticsOf(budget);
     for (let layer = 0; layer < layers; layer++) {
       const layerScores = await scoreLayer(job, layer, statistics);
       scores.push(layerScores);

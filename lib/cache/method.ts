@@ -214,6 +214,22 @@ export interface EvidenceBudget {
 /** How many slots each layer and head keeps. */
 export type BudgetPart = ShapeBudget | EvidenceBudget;
 
+const kNoStatistics: readonly Statistic[] = Object.freeze([]);
+
+/** Statistics that a budget reads. */
+export function statisticsOf(budget: BudgetPart): readonly Statistic[] {
+  return budget.kind === "evidence" ? budget.statistics : kNoStatistics;
+}
+
+/** The planner of either kind of budget. */
+export async function preparePlanner(
+  budget: BudgetPart,
+  evidence: BudgetEvidence,
+): Promise<BudgetPlanner> {
+  if (budget.kind === "evidence") return await budget.prepare(evidence);
+  return async (total) => budget.plan(total, evidence);
+}
+
 export interface SelectPart {
   readonly id: string;
   readonly needs: readonly PartInput[];
