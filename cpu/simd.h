@@ -32,6 +32,13 @@ static inline void load_pairs(const Element* p, Vec* even, Vec* odd) {
   split_pairs(load(p), load(p + kWidth), even, odd);
 }
 
+#if !defined(__AVX512F__)
+// The sums of four times four vectors, those of a[r] to out[r * stride + 0..4).
+static inline void sum_4x4(const Vec (*a)[4], float* out, int64_t stride) {
+  for (int r = 0; r < 4; ++r) sum_4(a[r], out + r * stride);
+}
+#endif
+
 // canonical::exp_canonical in every lane, bit for bit. Lanes above 0 are not meant to occur.
 static inline Vec exp_canonical(Vec x) {
   namespace c = spindlekv::canonical;
@@ -62,9 +69,8 @@ static inline Vec exp_fast(Vec x) {
   p = madd(p, r, splat(c::kExpC3));
   p = madd(p, r, splat(c::kExpC2));
   p = madd(p, r, splat(c::kExpC1));
-  p = add(madd(p, mul(r, r), r), splat(1.0f));
-  const Vec result = mul(p, power_of_two(n));
-  return select(less(x, splat(c::kExpFloor)), splat(0.0f), result);
+  p = madd(madd(p, r, splat(1.0f)), r, splat(1.0f));
+  return select(less(x, splat(c::kExpFloor)), splat(0.0f), scale_by_power(p, n));
 }
 
 // Copies n elements, a multiple of 8, from `in` to floats.

@@ -77,6 +77,9 @@ static inline Vec power_of_two(Vec n) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23))};
 }
 
+// a * 2^n, for the same n.
+static inline Vec scale_by_power(Vec a, Vec n) { return mul(a, power_of_two(n)); }
+
 static inline Mask less(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 static inline Vec select(Mask m, Vec if_true, Vec if_false) {
   return {_mm256_blendv_ps(if_false.v, if_true.v, m.m)};

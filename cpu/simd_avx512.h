@@ -93,6 +93,9 @@ static inline Vec power_of_two(Vec n) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23))};
 }
 
+// a * 2^n, for the same n.
+static inline Vec scale_by_power(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+
 static inline Mask less(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 static inline Vec select(Mask m, Vec if_true, Vec if_false) {
   return {_mm512_mask_blend_ps(m.m, if_false.v, if_true.v)};
@@ -128,6 +131,36 @@ static inline void sum_4(const Vec* a, float* out) {
   const __m256 folded =
       _mm256_add_ps(_mm512_castps512_ps256(abcd), _mm512_extractf32x8_ps(abcd, 1));
   _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(folded), _mm256_extractf128_ps(folded, 1)));
+}
+
+// The sums of four times four vectors, those of a[r] to out[r * stride + 0..4). Each step adds
+// halves of two vectors into one, with one shuffle where sum_4 needs two.
+static inline void sum_4x4(const Vec (*a)[4], float* out, int64_t stride) {
+  const __m512i quarters =
+      _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
+  const auto halves = [](__m512 low, __m512 high) {
+    return _mm512_add_ps(_mm512_mask_blend_ps(0xff00, low, high),
+                         _mm512_shuffle_f32x4(low, high, 0x4e));
+  };
+  __m512 by_4[4];  // [i]: quarter r holds row r's four partial sums of vector i
+  for (int i = 0; i < 4; ++i) {
+    const __m512 even = halves(a[0][i].v, a[2][i].v);
+    const __m512 odd = halves(a[1][i].v, a[3][i].v);
+    by_4[i] = _mm512_add_ps(_mm512_mask_blend_ps(0xf0f0, even, odd),
+                            _mm512_permutex2var_ps(even, quarters, odd));
+  }
+  const auto pairs = [](__m512 first, __m512 second) {
+    return _mm512_add_ps(_mm512_mask_blend_ps(0xcccc, first, second),
+                         _mm512_shuffle_ps(first, second, 0x4e));
+  };
+  const __m512 low = pairs(by_4[0], by_4[1]);
+  const __m512 high = pairs(by_4[2], by_4[3]);
+  const __m512 sums =
+      _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x88), _mm512_shuffle_ps(low, high, 0xdd));
+  _mm_storeu_ps(out, _mm512_castps512_ps128(sums));
+  _mm_storeu_ps(out + stride, _mm512_extractf32x4_ps(sums, 1));
+  _mm_storeu_ps(out + 2 * stride, _mm512_extractf32x4_ps(sums, 2));
+  _mm_storeu_ps(out + 3 * stride, _mm512_extractf32x4_ps(sums, 3));
 }
 
 // Even and odd elements of 32 floats, and back.

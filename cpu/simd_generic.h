@@ -134,6 +134,9 @@ static inline Vec power_of_two(Vec n) {
   return {(Floats)((integer + 127u) << 23)};
 }
 
+// a * 2^n, for the same n.
+static inline Vec scale_by_power(Vec a, Vec n) { return mul(a, power_of_two(n)); }
+
 static inline Mask less(Vec a, Vec b) { return {a.v < b.v}; }
 static inline Vec select(Mask m, Vec if_true, Vec if_false) {
   return blend(m.m, if_true, if_false);

@@ -3,6 +3,7 @@
 // helpers inside its job.
 #include "cpu/thread_pool.h"
 
+#include <algorithm>
 #include <system_error>
 
 #if defined(__linux__) || defined(__APPLE__)
@@ -11,6 +12,13 @@
 #endif
 
 namespace spindlekv::cpu {
+namespace {
+
+// A thread takes this part of its fair share of what is left: few takes at first, single tasks in
+// the end.
+constexpr int kTakesPerShare = 4;
+
+}  // namespace
 
 ThreadPool::~ThreadPool() { stop(); }
 
@@ -49,9 +57,13 @@ void ThreadPool::stop() {
 
 void ThreadPool::drain(Job& job, int lane) {
   for (;;) {
-    const int64_t index = job.taken.fetch_add(1, std::memory_order_relaxed);
-    if (index >= job.count) return;
-    job.invoke(job.context, index, lane);
+    int64_t first = job.taken.load(std::memory_order_relaxed);
+    int64_t n = 0;
+    do {
+      if (first >= job.count) return;
+      n = std::max<int64_t>(1, (job.count - first) / job.takes);
+    } while (!job.taken.compare_exchange_weak(first, first + n, std::memory_order_relaxed));
+    for (int64_t index = first; index < first + n; ++index) job.invoke(job.context, index, lane);
   }
 }
 
@@ -62,7 +74,7 @@ void ThreadPool::run(int64_t count, Invoke invoke, const void* context) {
     return;
   }
 
-  Job job{invoke, context, count};
+  Job job{invoke, context, count, lanes() * kTakesPerShare};
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     Job** tail = &jobs_;

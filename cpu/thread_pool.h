@@ -1,8 +1,9 @@
 // A pool of threads that sleep when there is nothing to do.
 //
 // It lives inside a Node.js process, so idle threads must not spin: other JavaScript threads need
-// the cores. Work is handed out task by task; a task must write only what it owns, so that results
-// do not depend on the number of threads or on who runs what.
+// the cores. Work is handed out in ranges of consecutive tasks that grow shorter towards the end,
+// so that a thread mostly goes on where it was; a task must write only what it owns, so that
+// results do not depend on the number of threads or on who runs what.
 #pragma once
 
 #include <atomic>
@@ -49,6 +50,7 @@ class ThreadPool {
     Invoke invoke;
     const void* context;
     int64_t count;
+    int takes;  // one takes 1 / takes of what is left
     std::atomic<int64_t> taken{0};
     int helpers = 0;  // workers inside the job; guarded by mutex_
     Job* next = nullptr;

@@ -9,16 +9,6 @@
 #include "cpu/isa/softmax.h"
 
 namespace spindlekv::cpu::SKV_ISA {
-namespace {
-
-float exp_of(float x) {
-  float lanes[kWidth] = {x};
-  store(lanes, exp_fast(load(lanes)));
-  return lanes[0];
-}
-
-}  // namespace
-
 void merge_partials(const MergeTask& task) {
   const SkvAttendParams& params = *task.params;
   const int dim = padded_dim(params.head_dim);

@@ -3,8 +3,12 @@
 //   x[r, s] = q[r] . k[s];  p = exp(x - m);  acc[r] += sum_s p[r, s] v[s]     64 slots at a time
 // Four rows share each K and V vector in registers (4 slots x 4 rows of accumulators for K, 4 x 4
 // vectors of output for V on AVX-512); rows to come are prefetched meanwhile. Bytes: 2 D e per
-// slot, memory-bound. Keys that turn while they are read are scored by turned_scores.h.
+// slot, memory-bound. Whole tiles of raw runs are read by adjacent_rows.h, any others here; keys
+// that turn while they are read are scored by turned_scores.h.
+#include <algorithm>
+
 #include "cpu/attend_task.h"
+#include "cpu/isa/adjacent_rows.h"
 #include "cpu/isa/attend_rows.h"
 #include "cpu/isa/dot_rows.h"
 #include "cpu/isa/rows.h"
@@ -15,29 +19,8 @@
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
 
-// How far ahead rows are prefetched, in bytes: into the second-level cache, where many lines may be
-// on their way, and from there into the first, whose few fill buffers then turn over fast. The far
-// requests are spread over everything a tile costs, the weights and the second half of the columns
-// included, because a queue that runs dry is time the memory is idle. For 8,192 slots of 8 heads of
-// 128 f16 on two threads of Emerald Rapids: 2.2 ms with one level 2 KiB ahead, 2.0 ms with both
-// levels, 1.8 ms with both spread.
-constexpr int kFarBytes = 8192;
-constexpr int kNearBytes = 2048;
-// One slot of this many is left for the time the weights take.
-constexpr int kSlotsPerGap = 8;
-
-// The lines that begin within kBytes of a row from `begin` on, a multiple of kBytes.
-template <int kBytes>
-SKV_PREFETCH void prefetch_part(const char* row, int begin) {
-  if constexpr (kBytes >= kLineBytes) {
-    prefetch_bytes<kSecondLevel>(row + begin, kBytes);
-  } else {
-    if (begin % kLineBytes == 0) prefetch_line<kSecondLevel>(row + begin);
-  }
-}
-
-// The rows of a tile as the kernels see them: where row `slot` is, and what to prefetch with it.
-// Rows anywhere: those beyond the tile are the next one's.
+// Rows anywhere, one by one, and what to prefetch with each: those beyond the tile are the next
+// one's.
 struct ScatteredRows {
   const void* const* rows;    // [64] to be read
   const void* const* stored;  // [64] to be prefetched: `rows`, or NULL
@@ -62,28 +45,14 @@ struct ScatteredRows {
   }
 };
 
-// A whole tile of one raw run with the next tile of the piece behind it: every row is an addition
-// away. The last tile of a piece is not read like this, because what follows it is another piece's,
-// which another thread may have: prefetching it cost 6 % of the bandwidth.
-struct AdjacentRows {
-  const char* rows;
-  int bytes;
-  bool is_first_reader;
-
-  const void* row(int slot) const { return rows + slot * bytes; }
-  bool prefetches() const { return is_first_reader; }
-  const char* far(int slot) const { return rows + slot * bytes + kFarBytes; }
-  const char* near(int slot) const { return rows + slot * bytes + kNearBytes; }
-  AdjacentRows silent() const { return {rows, bytes, false}; }
-};
-
 // Query rows at a time: a row of K or V becomes floats once for as many.
 constexpr int kRowsOfStream = 4;
 
 // ---- scores ---------------------------------------------------------------------------
 
-template <class Element, int kRows, class Rows>
-void score_tile(const float* q, int dim, const Rows& k, int count, int head_dim, float* out) {
+template <class Element, int kRows>
+void score_tile(const float* q, int dim, const ScatteredRows& k, int count, int head_dim,
+                float* out) {
   for (int slot = 0; slot < count; slot += kQuad) {
     for (int i = 0; k.prefetches() && i < kQuad; ++i) {
       if ((slot + i + 1) % kSlotsPerGap != 0)
@@ -100,8 +69,8 @@ void score_tile(const float* q, int dim, const Rows& k, int count, int head_dim,
 
 // kVecs vectors of output from column d on; each block of columns prefetches its part of a row.
 // kHalf: only 8 elements are left (AVX-512).
-template <class Element, int kRows, int kVecs, bool kHalf, class Rows>
-inline void add_columns(const float* p, const Rows& v, int count, int d, int dim,
+template <class Element, int kRows, int kVecs, bool kHalf>
+inline void add_columns(const float* p, const ScatteredRows& v, int count, int d, int dim,
                         const float* factor, float* acc) {
   constexpr int kElements = kHalf ? 8 : kVecs * kWidth;
   Vec sum[kRows][kVecs];
@@ -114,7 +83,7 @@ inline void add_columns(const float* p, const Rows& v, int count, int d, int dim
     const Element* const row = static_cast<const Element*>(v.row(slot)) + d;
     if (v.prefetches()) {
       constexpr int kBytes = kElements * static_cast<int>(sizeof(Element));
-      prefetch_part<kBytes>(v.far(slot), d * static_cast<int>(sizeof(Element)));
+      prefetch_part<kBytes, kSecondLevel>(v.far(slot), d * static_cast<int>(sizeof(Element)));
       if (d == 0) prefetch_bytes(v.near(slot), v.bytes);
     }
     Vec value[kVecs];
@@ -129,8 +98,8 @@ inline void add_columns(const float* p, const Rows& v, int count, int d, int dim
   }
 }
 
-template <class Element, int kRows, class Rows>
-void add_values(const float* p, const Rows& v, int count, int head_dim, int dim,
+template <class Element, int kRows>
+void add_values(const float* p, const ScatteredRows& v, int count, int head_dim, int dim,
                 const float* factor, float* acc) {
   constexpr int kVecs = kWidth == 16 ? 4 : 2;
   int d = 0;
@@ -179,11 +148,11 @@ void add_values_apart(const float* p, const void* const* v, int rows, int count,
 // ---- one tile -------------------------------------------------------------------------
 
 // The first rows bring the data in for the others.
-template <class Element, class Rows>
+template <class Element>
 struct ScoreCall {
   const float* q;
   int dim;
-  Rows k;
+  ScatteredRows k;
   int count, head_dim;
   float* out;
   template <int kRows>
@@ -193,10 +162,10 @@ struct ScoreCall {
   }
 };
 
-template <class Element, class Rows>
+template <class Element>
 struct ValueCall {
   const float* p;
-  Rows v;
+  ScatteredRows v;
   int count, head_dim, dim;
   const float* factor;
   float* acc;
@@ -204,6 +173,44 @@ struct ValueCall {
   void run(int r) const {
     add_values<Element, kRows>(p + r * kTileSlots, r == 0 ? v : v.silent(), count, head_dim, dim,
                                factor + r, acc + r * dim);
+  }
+};
+
+template <class Element, int kDim>
+struct AdjacentScoreCall {
+  const float* q;
+  const Element* k;
+  int head_dim;
+  float* out;
+  template <int kRows>
+  void run(int r) const {
+    const float* const rows = q + r * padded_dim(head_dim);
+    float* const scores = out + r * kTileSlots;
+    if (r == 0) {
+      score_adjacent<kRows>(rows, AdjacentRows<Element, kDim, true>{k, head_dim}, scores);
+    } else {
+      score_adjacent<kRows>(rows, AdjacentRows<Element, kDim, false>{k, head_dim}, scores);
+    }
+  }
+};
+
+template <class Element, int kDim>
+struct AdjacentValueCall {
+  const float* p;
+  const Element* v;
+  int head_dim;
+  const float* factor;
+  float* acc;
+  template <int kRows>
+  void run(int r) const {
+    const float* const weights = p + r * kTileSlots;
+    float* const rows = acc + r * padded_dim(head_dim);
+    if (r == 0) {
+      add_adjacent<kRows>(weights, AdjacentRows<Element, kDim, true>{v, head_dim}, factor, rows);
+    } else {
+      add_adjacent<kRows>(weights, AdjacentRows<Element, kDim, false>{v, head_dim}, factor + r,
+                          rows);
+    }
   }
 };
 
@@ -231,13 +238,15 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
     for (int i = 0; i < kTileSlots; ++i) rows_ahead[i] = keys.near(i);
     score_turned(memory.turned, tile.k, tile.turn, tile.count, rows_ahead, memory.scores);
   } else if (tile.is_adjacent && next.k[0] == end_of(tile.k, bytes)) {
-    const AdjacentRows keys{static_cast<const char*>(tile.k[0]), bytes, true};
-    by_rows<kRowsOfStream>(rows, ScoreCall<Element, AdjacentRows>{memory.q, dim, keys, tile.count,
-                                                                  head_dim, memory.scores});
+    with_known_dim(head_dim, [&](auto known) {
+      by_rows<kRowsOfStream>(
+          rows, AdjacentScoreCall<Element, known>{memory.q, static_cast<const Element*>(tile.k[0]),
+                                                  head_dim, memory.scores});
+    });
   } else {
     const ScatteredRows keys{tile.k, tile.k, next.k, bytes};
-    by_rows<kRowsOfStream>(rows, ScoreCall<Element, ScatteredRows>{memory.q, dim, keys, tile.count,
-                                                                   head_dim, memory.scores});
+    by_rows<kRowsOfStream>(
+        rows, ScoreCall<Element>{memory.q, dim, keys, tile.count, head_dim, memory.scores});
   }
   if (!tile.has_k_magnitude) return;
   for (int r = 0; r < rows; ++r) {
@@ -260,14 +269,15 @@ bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile,
     float* const x = memory.scores + r * kTileSlots;
     const Sight sight = row_sight(tile, extent, head, params.causal != 0, position);
     hidden = hidden || hides(sight);
-    finish_logits(tile, sight, params.scale, x);
-    if (kept != nullptr) {
-      for (int i = 0; i < kTileSlots; i += kWidth) store(kept + r * kTileSlots + i, load(x + i));
+    TileRow row = logits_of(tile, sight, params.scale, x);
+    if (kept != nullptr) store_tile_row(kept + r * kTileSlots, row);
+    memory.factor[r] = advance_row(&row, task.m + r, task.l + r);
+    if (tile.has_v_magnitude) {
+      for (int v = 0; v < kTileVecs; ++v) {
+        row.part[v] = mul(row.part[v], load(tile.v_magnitude + v * kWidth));
+      }
     }
-    memory.factor[r] = advance_row(x, task.m + r, task.l + r);
-    if (!tile.has_v_magnitude) return;
-    for (int i = 0; i < kTileSlots; i += kWidth)
-      store(x + i, mul(load(x + i), load(tile.v_magnitude + i)));
+    store_tile_row(x, row);
   });
   return hidden;
 }
@@ -283,16 +293,16 @@ void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, con
   }
   const int bytes = head_dim * static_cast<int>(sizeof(Element));
   if (tile.is_adjacent && next.v[0] == end_of(tile.v, bytes)) {
-    const AdjacentRows values{static_cast<const char*>(tile.v[0]), bytes, true};
-    by_rows<kRowsOfStream>(
-        rows, ValueCall<Element, AdjacentRows>{memory.scores, values, tile.count, head_dim, dim,
-                                               memory.factor, task.acc});
+    with_known_dim(head_dim, [&](auto known) {
+      by_rows<kRowsOfStream>(rows, AdjacentValueCall<Element, known>{
+                                       memory.scores, static_cast<const Element*>(tile.v[0]),
+                                       head_dim, memory.factor, task.acc});
+    });
     return;
   }
   const ScatteredRows values{tile.v, tile.v, next.v, bytes};
-  by_rows<kRowsOfStream>(
-      rows, ValueCall<Element, ScatteredRows>{memory.scores, values, tile.count, head_dim, dim,
-                                              memory.factor, task.acc});
+  by_rows<kRowsOfStream>(rows, ValueCall<Element>{memory.scores, values, tile.count, head_dim, dim,
+                                                  memory.factor, task.acc});
 }
 
 bool turns_any_key(const AttendTask& task) {
@@ -332,8 +342,13 @@ void stream(const AttendTask& task) {
   for (int i = 0; i < n_tiles; ++i) {
     const SlotTile& tile = tiles[i % 2];
     SlotTile& next = tiles[(i + 1) % 2];
-    const bool is_last = i + 1 == n_tiles;
-    if (!is_last) read_tile_of(task, i + 1, &next);
+    // What is ahead of a piece's last tile is the next piece's first: as a rule this thread's too.
+    const int from = (i + 1) * kTileSlots;
+    const int end = i + 1 < n_tiles ? task.n_slots : task.source.slots - task.first_slot;
+    const bool is_last = from >= end;
+    if (!is_last) {
+      read_slots(task.source, task.first_slot + from, std::min(kTileSlots, end - from), &next);
+    }
     const SlotTile& ahead = is_last ? tile : next;
     float* const kept =
         task.logits == nullptr ? nullptr : task.logits + int64_t{i} * rows * kTileSlots;

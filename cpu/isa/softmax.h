@@ -11,6 +11,11 @@ namespace spindlekv::cpu::SKV_ISA {
 
 inline constexpr float kNegativeInfinity = -__builtin_inff();
 
+alignas(64) inline constexpr int32_t kPlaces[kTileSlots] = {
+    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+    22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+    44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+
 struct Extent {
   int32_t least, largest;  // logical positions of a tile's slots
 };
@@ -41,58 +46,101 @@ static inline Sight row_sight(const SlotTile& tile, const Extent& extent, int he
 // True if a slot within the count may be hidden from the row.
 static inline bool hides(const Sight& sight) { return sight.by_mask || sight.by_position; }
 
-// x = x * scale + beta where visible, -inf elsewhere (the product rounded first: canonical).
-static inline void finish_logits(const SlotTile& tile, const Sight& sight, float scale, float* x) {
-  for (int i = 0; i < kTileSlots; i += kWidth) {
-    Vec logit = mul(load(x + i), splat(scale));
-    if (tile.has_beta) logit = add(logit, load(tile.beta + i));
-    if (sight.by_mask) {
-      logit = select(has_bit(tile.mask + i, sight.bit), logit, splat(kNegativeInfinity));
-    }
-    if (sight.by_position) {
-      logit = select(at_most(tile.position + i, sight.limit), logit, splat(kNegativeInfinity));
-    }
-    store(x + i, logit);
-  }
-  for (int i = tile.count; i < kTileSlots; ++i) x[i] = kNegativeInfinity;
+// The 64 numbers of a row, in registers where there are enough.
+inline constexpr int kTileVecs = kTileSlots / kWidth;
+struct TileRow {
+  Vec part[kTileVecs];
+};
+
+static inline TileRow load_tile_row(const float* x) {
+  TileRow row;
+#pragma GCC unroll 16
+  for (int v = 0; v < kTileVecs; ++v) row.part[v] = load(x + v * kWidth);
+  return row;
 }
 
-static inline float row_max(const float* x) {
-  Vec most = load(x);
-  for (int i = kWidth; i < kTileSlots; i += kWidth) most = max(load(x + i), most);
+static inline void store_tile_row(float* x, const TileRow& row) {
+#pragma GCC unroll 16
+  for (int v = 0; v < kTileVecs; ++v) store(x + v * kWidth, row.part[v]);
+}
+
+// x * scale + beta where visible, -inf elsewhere (the product rounded first: canonical).
+static inline TileRow logits_of(const SlotTile& tile, const Sight& sight, float scale,
+                                const float* x) {
+  const Vec hidden = splat(kNegativeInfinity);
+  TileRow row = load_tile_row(x);
+#pragma GCC unroll 16
+  for (int v = 0; v < kTileVecs; ++v) row.part[v] = mul(row.part[v], splat(scale));
+  if (tile.has_beta) {
+    for (int v = 0; v < kTileVecs; ++v)
+      row.part[v] = add(row.part[v], load(tile.beta + v * kWidth));
+  }
+  if (sight.by_mask) {
+    for (int v = 0; v < kTileVecs; ++v) {
+      row.part[v] = select(has_bit(tile.mask + v * kWidth, sight.bit), row.part[v], hidden);
+    }
+  }
+  if (sight.by_position) {
+    for (int v = 0; v < kTileVecs; ++v) {
+      row.part[v] = select(at_most(tile.position + v * kWidth, sight.limit), row.part[v], hidden);
+    }
+  }
+  if (tile.count < kTileSlots) {
+    for (int v = 0; v < kTileVecs; ++v) {
+      row.part[v] = select(at_most(kPlaces + v * kWidth, tile.count - 1), row.part[v], hidden);
+    }
+  }
+  return row;
+}
+
+static inline void finish_logits(const SlotTile& tile, const Sight& sight, float scale, float* x) {
+  store_tile_row(x, logits_of(tile, sight, scale, x));
+}
+
+static inline float row_max(const TileRow& row) {
+  Vec most = row.part[0];
+#pragma GCC unroll 16
+  for (int v = 1; v < kTileVecs; ++v) most = max(row.part[v], most);
   return reduce_max(most);
 }
+static inline float row_max(const float* x) { return row_max(load_tile_row(x)); }
 
 // canonical::halving_sum_64.
-static inline float sum_64(const float* x) {
-  constexpr int kVecs = kTileSlots / kWidth;
-  Vec part[kVecs];
-  for (int v = 0; v < kVecs; ++v) part[v] = load(x + v * kWidth);
-  for (int n = kVecs / 2; n >= 1; n /= 2) {
-    for (int v = 0; v < n; ++v) part[v] = add(part[v], part[v + n]);
+static inline float sum_64(TileRow row) {
+#pragma GCC unroll 16
+  for (int n = kTileVecs / 2; n >= 1; n /= 2) {
+#pragma GCC unroll 16
+    for (int v = 0; v < n; ++v) row.part[v] = add(row.part[v], row.part[v + n]);
   }
-  return halving_sum(part[0]);
+  return halving_sum(row.part[0]);
 }
+static inline float sum_64(const float* x) { return sum_64(load_tile_row(x)); }
 
 // What to subtract from logits so that a row that sees nothing gives exp(-inf) = 0 and not NaN.
 static inline float finite_pivot(float maximum) {
   return maximum == kNegativeInfinity ? 0.0f : maximum;
 }
 
+static inline float exp_of(float x) {
+  float lanes[kWidth];
+  store(lanes, exp_fast(splat(x)));
+  return lanes[0];
+}
+
 // One step of the running softmax: x becomes exp(x - m) for the new maximum m, l grows by their
 // sum, and the factor by which what was summed under the old maximum must shrink is returned. Not
 // canonical.
-static inline float advance_row(float* x, float* m, float* l) {
-  const float tile_max = row_max(x);
+static inline float advance_row(TileRow* x, float* m, float* l) {
+  const float tile_max = row_max(*x);
   const float maximum = tile_max > *m ? tile_max : *m;
   const float pivot = finite_pivot(maximum);
-  float change[kWidth] = {*m - pivot};
-  store(change, exp_fast(load(change)));
-  for (int i = 0; i < kTileSlots; i += kWidth)
-    store(x + i, exp_fast(sub(load(x + i), splat(pivot))));
-  *l = *l * change[0] + sum_64(x);
+#pragma GCC unroll 16
+  for (int v = 0; v < kTileVecs; ++v) x->part[v] = exp_fast(sub(x->part[v], splat(pivot)));
+  // Most tiles leave the maximum as it was.
+  const float change = maximum == *m ? 1.0f : exp_of(*m - pivot);
+  *l = *l * change + sum_64(*x);
   *m = maximum;
-  return change[0];
+  return change;
 }
 
 }  // namespace spindlekv::cpu::SKV_ISA
