@@ -110,21 +110,32 @@ void score_by_products(const Piece& piece, const Memory& memory, int first, int 
   }
 }
 
+template <class Ref>
+inline void find_rows(const void* words, int64_t row_bytes, const void* refs, int first, int n,
+                      const void** rows) {
+  const Ref* const from = static_cast<const Ref*>(refs) + first;
+  const char* const base = static_cast<const char*>(words);
+  for (int i = 0; i < n; ++i) rows[i] = base + static_cast<int64_t>(from[i]) * row_bytes;
+}
+
 template <class Element>
 void score_by_turning(const Piece& piece, TurnedScores* turned, int first, int count, float* x) {
   const SkvRun& run = *piece.run;
-  const int head_dim = piece.head_dim;
-  const Element* const words = static_cast<const Element*>(run.k);
+  const int64_t row_bytes = piece.head_dim * static_cast<int64_t>(sizeof(Element));
+  const int left = piece.first + piece.count - first;
+  const int known = left < count + kKeysAhead ? left : count + kKeysAhead;
   const void* rows[kTileSlots + kKeysAhead];
-  const int end = piece.first + piece.count;
-  for (int i = 0; i < count + kKeysAhead; ++i) {
-    const int slot = first + i < end ? first + i : end - 1;
-    rows[i] = words + int64_t{reference(run.k_ref, run.ref_bytes, slot)} * head_dim;
+  if (run.ref_bytes == 2) {
+    find_rows<uint16_t>(run.k, row_bytes, run.k_ref, first, known, rows);
+  } else {
+    find_rows<int32_t>(run.k, row_bytes, run.k_ref, first, known, rows);
+  }
+  for (int i = known; i < count + kKeysAhead; ++i) rows[i] = rows[known - 1];
+  if (piece.params->reindex == 0) {
+    return score_turned(turned, rows, run.positions + first, count, rows + kKeysAhead, x);
   }
   int32_t turn[kTileSlots];
-  for (int i = 0; i < count; ++i) {
-    turn[i] = piece.params->reindex != 0 ? run.slot_base + first + i : run.positions[first + i];
-  }
+  for (int i = 0; i < count; ++i) turn[i] = run.slot_base + first + i;
   score_turned(turned, rows, turn, count, rows + kKeysAhead, x);
 }
 

@@ -106,6 +106,15 @@ bool rows_compose(const TurnedScores& scores, int64_t first, int64_t last) {
   return reduce_max(most) <= bound * bound;
 }
 
+// The rows that the next block is turned by: the only ones that are read of the whole table.
+SKV_PREFETCH void prefetch_next_block(const SkvRope& rope, int64_t last) {
+  const int64_t next_last = last + kTurnBlock;
+  if (next_last >= rope.positions) return;
+  const size_t bytes = static_cast<size_t>(rope.n_rot) * sizeof(float);
+  prefetch_bytes(table_row(rope, last + 1), bytes);
+  prefetch_bytes(table_row(rope, next_last), bytes);
+}
+
 // Turns the queries back by the positions of the block; false if its rows do not compose.
 bool turn_queries(TurnedScores* scores, int32_t block) {
   if (block == scores->block) return scores->block_composes;
@@ -113,6 +122,7 @@ bool turn_queries(TurnedScores* scores, int32_t block) {
   const int64_t first = int64_t{block} * kTurnBlock;
   const int64_t end = scores->rope->positions;
   const int64_t last = first + kTurnBlock <= end ? first + kTurnBlock - 1 : end - 1;
+  prefetch_next_block(*scores->rope, last);
   scores->block_composes = rows_compose(*scores, first, last);
   if (!scores->block_composes) return false;
   for (int v = 0; v < scores->turns; ++v) {
@@ -147,38 +157,30 @@ inline void load_turned(const Element* row, int pairs, int at, const float* angl
   *y = madd(second, c, mul(first, s));
 }
 
-template <class Element, bool kNorm, int kRows>
+// kTurns: scores.turns where it is known and all of a key turns, or 0.
+template <class Element, bool kNorm, int kRows, int kTurns>
 inline void score_quad(const TurnedScores& scores, const float* q, const Element* const* k,
                        const float* const* angles, float* out, int out_stride) {
-  const int pairs = pairs_of(scores);
-  Vec acc[kRows][kQuad];
-  for (int r = 0; r < kRows; ++r) {
-    for (int i = 0; i < kQuad; ++i) acc[r][i] = zero();
-  }
-  for (int v = 0; v < scores.turns; ++v) {
-    const int at = turn_at(scores, v);
+  const int turns = kTurns > 0 ? kTurns : scores.turns;
+  const int pairs = kTurns > 0 ? kTurns * kWidth : pairs_of(scores);
+  const int stride = kTurns > 0 ? kTurns * 2 * kWidth : scores.stride;
+  QuadSums<kRows> sums;
+  for (int v = 0; v < turns; ++v) {
+    const int at = kTurns > 0 ? v * kWidth : turn_at(scores, v);
     Vec x[kQuad], y[kQuad];
+#pragma GCC unroll 4
     for (int i = 0; i < kQuad; ++i) {
       load_turned<Element, kNorm>(k[i], pairs, at, angles[i] + v * 2 * kWidth, &x[i], &y[i]);
     }
-    for (int r = 0; r < kRows; ++r) {
-      const float* const query = q + r * scores.stride + v * 2 * kWidth;
-      const Vec query_x = load(query);
-      const Vec query_y = load(query + kWidth);
-      for (int i = 0; i < kQuad; ++i) acc[r][i] = madd(query_x, x[i], acc[r][i]);
-      for (int i = 0; i < kQuad; ++i) acc[r][i] = madd(query_y, y[i], acc[r][i]);
-    }
+    sums.add(q + v * 2 * kWidth, stride, x);
+    sums.add(q + v * 2 * kWidth + kWidth, stride, y);
   }
-  for (int v = 0; v < scores.rests; ++v) {
-    const int at = rest_at(scores, v);
+  for (int v = 0; kTurns == 0 && v < scores.rests; ++v) {
     Vec key[kQuad];
-    for (int i = 0; i < kQuad; ++i) key[i] = load(k[i] + at);
-    for (int r = 0; r < kRows; ++r) {
-      const Vec query = load(q + r * scores.stride + (2 * scores.turns + v) * kWidth);
-      for (int i = 0; i < kQuad; ++i) acc[r][i] = madd(query, key[i], acc[r][i]);
-    }
+    load_quad(k, rest_at(scores, v), key);
+    sums.add(q + (2 * turns + v) * kWidth, stride, key);
   }
-  for (int r = 0; r < kRows; ++r) sum_4(acc[r], out + r * out_stride);
+  sums.fold(out, out_stride);
 }
 
 // The same through memory: more rows than registers hold share the turned keys.
@@ -204,19 +206,19 @@ void score_quad_stored(const TurnedScores& scores, const float* q, const Element
   by_rows(scores.rows, DotCall<float>{q, scores.stride, rows, scores.stride, out, out_stride});
 }
 
-template <class Element, bool kNorm>
+template <class Element, bool kNorm, int kTurns>
 inline void score_rows(const TurnedScores& scores, const float* q, const Element* const* k,
                        const float* const* angles, float* out, int out_stride) {
   if (kWidth < 16) return score_quad_stored<Element, kNorm>(scores, q, k, angles, out, out_stride);
   switch (scores.rows) {
     case 1:
-      return score_quad<Element, kNorm, 1>(scores, q, k, angles, out, out_stride);
+      return score_quad<Element, kNorm, 1, kTurns>(scores, q, k, angles, out, out_stride);
     case 2:
-      return score_quad<Element, kNorm, 2>(scores, q, k, angles, out, out_stride);
+      return score_quad<Element, kNorm, 2, kTurns>(scores, q, k, angles, out, out_stride);
     case 3:
-      return score_quad<Element, kNorm, 3>(scores, q, k, angles, out, out_stride);
+      return score_quad<Element, kNorm, 3, kTurns>(scores, q, k, angles, out, out_stride);
     case 4:
-      return score_quad<Element, kNorm, 4>(scores, q, k, angles, out, out_stride);
+      return score_quad<Element, kNorm, 4, kTurns>(scores, q, k, angles, out, out_stride);
     default:
       return score_quad_stored<Element, kNorm>(scores, q, k, angles, out, out_stride);
   }
@@ -229,23 +231,49 @@ struct Tile {
   const int32_t* turn;
   const void* const* ahead;
   float* out;
+  int count;
 };
 
-// Slots [from, to) of one block, by the queries of that block. The last quad repeats its last slot.
+// Four slots of one block, by the queries of that block; slots from `to` on repeat the last one.
+template <class Element, bool kNorm, int kTurns>
+inline void score_four(const TurnedScores& scores, const float* q, const Tile& tile, int slot,
+                       int to) {
+  const Element* k[kQuad];
+  const float* angles[kQuad];
+#pragma GCC unroll 4
+  for (int i = 0; i < kQuad; ++i) {
+    const int each = slot + i < to ? slot + i : to - 1;
+    k[i] = static_cast<const Element*>(tile.k[each]);
+    angles[i] = angles_of(scores, tile.turn[each]);
+    if (slot + i < to) prefetch_bytes(tile.ahead[each], scores.head_dim * sizeof(Element));
+  }
+  if (slot + kQuad <= to) {
+    score_rows<Element, kNorm, kTurns>(scores, q, k, angles, tile.out + slot, kTileSlots);
+  } else {
+    Columns columns(tile.out + slot, to - slot);
+    score_rows<Element, kNorm, kTurns>(scores, q, k, angles, columns.target(), columns.stride());
+    columns.finish(scores.rows);
+  }
+}
+
+template <class Element, bool kNorm, int kTurns>
+void score_slots(const TurnedScores& scores, const float* q, const Tile& tile, int from, int to) {
+  for (int slot = from; slot < to; slot += kQuad) {
+    score_four<Element, kNorm, kTurns>(scores, q, tile, slot, to);
+  }
+}
+
+// Slots [from, to) of one block.
 template <class Element, bool kNorm>
 void score_block(const TurnedScores& scores, const float* q, const Tile& tile, int from, int to) {
-  for (int slot = from; slot < to; slot += kQuad) {
-    const Element* k[kQuad];
-    const float* angles[kQuad];
-    for (int i = 0; i < kQuad; ++i) {
-      const int each = slot + i < to ? slot + i : to - 1;
-      k[i] = static_cast<const Element*>(tile.k[each]);
-      angles[i] = angles_of(scores, tile.turn[each]);
-      if (slot + i < to) prefetch_bytes(tile.ahead[each], scores.head_dim * sizeof(Element));
-    }
-    Columns columns(tile.out + slot, to - slot);
-    score_rows<Element, kNorm>(scores, q, k, angles, columns.target(), columns.stride());
-    columns.finish(scores.rows);
+  const bool is_whole = scores.rests == 0 && pairs_of(scores) == scores.turns * kWidth;
+  switch (is_whole ? scores.head_dim : 0) {
+    case 64:
+      return score_slots<Element, kNorm, 32 / kWidth>(scores, q, tile, from, to);
+    case 128:
+      return score_slots<Element, kNorm, 64 / kWidth>(scores, q, tile, from, to);
+    default:
+      return score_slots<Element, kNorm, 0>(scores, q, tile, from, to);
   }
 }
 
@@ -273,15 +301,30 @@ void score_apart(const TurnedScores& scores, const Tile& tile, int from, int to)
 
 int32_t block_of(int32_t turn) { return turn < 0 ? -1 : turn / kTurnBlock; }
 
+// Whether all slots of a tile are of one block of positions, which most tiles of 64 are.
+bool is_one_block(const int32_t* turn, int count) {
+  if (count != kTileSlots || turn[0] < 0) return false;
+  const uint32_t first = static_cast<uint32_t>(turn[0] - turn[0] % kTurnBlock);
+  uint32_t largest = 0;
+  for (int i = 0; i < kTileSlots; ++i) {
+    const uint32_t place = static_cast<uint32_t>(turn[i]) - first;
+    largest = place > largest ? place : largest;
+  }
+  return largest < kTurnBlock;
+}
+
 template <class Element>
-void score_tile(TurnedScores* scores, const Tile& tile, int count) {
+void score_tile(TurnedScores* scores, const Tile& tile) {
+  const int count = tile.count;
   int blocks = 1;
-  for (int i = 1; i < count; ++i) blocks += block_of(tile.turn[i]) != block_of(tile.turn[i - 1]);
+  const bool is_whole = is_one_block(tile.turn, count);
+  for (int i = 1; !is_whole && i < count; ++i)
+    blocks += block_of(tile.turn[i]) != block_of(tile.turn[i - 1]);
   const bool is_sparse = blocks > 1 && blocks * kLeastSlots > count;
   if (!scores->composes || is_sparse) return score_apart<Element>(*scores, tile, 0, count);
   for (int from = 0; from < count;) {
     const int32_t block = block_of(tile.turn[from]);
-    int to = from + 1;
+    int to = is_whole ? count : from + 1;
     while (to < count && block_of(tile.turn[to]) == block) ++to;
     if (block >= 0 && !turn_queries(scores, block)) {
       score_apart<Element>(*scores, tile, from, to);
@@ -329,14 +372,14 @@ TurnedScores begin_turned_scores(const SkvAttendParams& params, const float* q, 
 
 void score_turned(TurnedScores* scores, const void* const* k, const int32_t* turn, int count,
                   const void* const* ahead, float* out) {
-  const Tile tile{k, turn, ahead, out};
+  const Tile tile{k, turn, ahead, out, count};
   switch (scores->dtype) {
     case SKV_F16:
-      return score_tile<F16>(scores, tile, count);
+      return score_tile<F16>(scores, tile);
     case SKV_BF16:
-      return score_tile<Bf16>(scores, tile, count);
+      return score_tile<Bf16>(scores, tile);
     default:
-      return score_tile<float>(scores, tile, count);
+      return score_tile<float>(scores, tile);
   }
 }
 
