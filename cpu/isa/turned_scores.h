@@ -18,8 +18,6 @@ namespace spindlekv::cpu::SKV_ISA {
 
 inline constexpr int kTurnBlock = 64;  // positions
 
-inline constexpr int kWordsAhead = 12;  // slots that codewords are prefetched before
-
 struct TurnedScores {
   const SkvRope* rope;
   int32_t dtype;
