@@ -37,10 +37,14 @@ int find_run(const SlotSource& source, int slot) {
   return static_cast<int>(after - source.runs) - 1;
 }
 
-void add_raw_rows(const SkvRun& run, int first, int n, size_t row_bytes, int at, SlotTile* tile) {
+size_t row_bytes_of(const SlotSource& source) {
+  return dtype_bytes(source.dtype) * static_cast<size_t>(source.head_dim);
+}
+
+void add_raw_rows(const void* k, const void* v, int n, size_t row_bytes, int at, SlotTile* tile) {
   for (int i = 0; i < n; ++i) {
-    tile->k[at + i] = row_at(run.k, first + i, row_bytes);
-    tile->v[at + i] = row_at(run.v, first + i, row_bytes);
+    tile->k[at + i] = row_at(k, i, row_bytes);
+    tile->v[at + i] = row_at(v, i, row_bytes);
   }
 }
 
@@ -63,15 +67,18 @@ void switch_on(bool* has, T* values, T neutral) {
   std::fill_n(values, kTileSlots, neutral);
 }
 
-void add_run(const SlotSource& source, const SkvRun& run, int first, int n, int at,
+void add_run(const SlotSource& source, const SkvRun& run, int first, int n, int at, bool is_lazy,
              SlotTile* tile) {
-  const size_t row_bytes = dtype_bytes(source.dtype) * static_cast<size_t>(source.head_dim);
+  const size_t row_bytes = row_bytes_of(source);
   if (run.codec == SKV_CODEC_CODEBOOK) {
     switch_on(&tile->has_k_magnitude, tile->k_magnitude, 1.0f);
     switch_on(&tile->has_v_magnitude, tile->v_magnitude, 1.0f);
     add_codeword_rows(run, source.dtype, first, n, row_bytes, at, tile);
   } else {
-    add_raw_rows(run, first, n, row_bytes, at, tile);
+    tile->is_adjacent = n == kTileSlots;
+    tile->has_rows = !(is_lazy && tile->is_adjacent);
+    add_raw_rows(row_at(run.k, first, row_bytes), row_at(run.v, first, row_bytes),
+                 tile->has_rows ? n : 1, row_bytes, at, tile);
   }
   std::memcpy(tile->position + at, run.positions + first, sizeof(int32_t) * static_cast<size_t>(n));
   if (run.mask != nullptr) {
@@ -90,14 +97,12 @@ void add_run(const SlotSource& source, const SkvRun& run, int first, int n, int 
   }
 }
 
-}  // namespace
-
-void read_slots(const SlotSource& source, int first_slot, int count, SlotTile* tile) {
+void read_tile(const SlotSource& source, int first_slot, int count, bool is_lazy, SlotTile* tile) {
   tile->count = count;
   tile->has_turn = tile->has_k_magnitude = tile->has_v_magnitude = false;
   tile->has_mask = tile->has_beta = false;
-
   tile->is_adjacent = false;
+  tile->has_rows = true;
 
   int run_index = find_run(source, first_slot);
   int filled = 0;
@@ -106,12 +111,27 @@ void read_slots(const SlotSource& source, int first_slot, int count, SlotTile* t
     const int first = first_slot + filled - run.slot_base;
     const int n = std::min(tile->count - filled, run.slots - first);
     if (n <= 0) continue;  // an empty run
-    add_run(source, run, first, n, filled, tile);
-    tile->is_adjacent = n == kTileSlots && run.codec == SKV_CODEC_RAW;
+    add_run(source, run, first, n, filled, is_lazy, tile);
     filled += n;
   }
   std::fill(tile->k + filled, tile->k + kTileSlots, tile->k[filled - 1]);
   std::fill(tile->v + filled, tile->v + kTileSlots, tile->v[filled - 1]);
+}
+
+}  // namespace
+
+void read_slots(const SlotSource& source, int first_slot, int count, SlotTile* tile) {
+  read_tile(source, first_slot, count, false, tile);
+}
+
+void read_slots_lazily(const SlotSource& source, int first_slot, int count, SlotTile* tile) {
+  read_tile(source, first_slot, count, true, tile);
+}
+
+void write_rows(const SlotSource& source, SlotTile* tile) {
+  if (tile->has_rows) return;
+  tile->has_rows = true;
+  add_raw_rows(tile->k[0], tile->v[0], kTileSlots, row_bytes_of(source), 0, tile);
 }
 
 Status check_key_positions(const char* op, const SkvRun* runs, int32_t n_runs, const SkvRope& rope,

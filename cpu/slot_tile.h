@@ -20,6 +20,7 @@ struct SlotTile {
   int count;  // slots; row pointers beyond it repeat the last one, the other arrays hold what they
               // hold
   bool is_adjacent;  // 64 slots of one raw run: row i of k and v lies i rows after row 0
+  bool has_rows;     // k and v are written beyond row 0
   // Which of the arrays below mean something for this tile.
   bool has_turn, has_k_magnitude, has_v_magnitude, has_mask, has_beta;
   const void* k[kTileSlots];  // key row: D elements of the K dtype
@@ -57,6 +58,13 @@ static inline int tiles_of(int slots) {
 
 // Fills *tile with slots [first_slot, first_slot + count) of the head, at least one.
 void read_slots(const SlotSource& source, int first_slot, int count, SlotTile* tile);
+
+// The same for a reader that finds the rows of adjacent tiles by itself: of theirs only row 0 is
+// written.
+void read_slots_lazily(const SlotSource& source, int first_slot, int count, SlotTile* tile);
+
+// Writes the rows that read_slots_lazily left out.
+void write_rows(const SlotSource& source, SlotTile* tile);
 
 // Fills *tile with slots [64 * index, ...) of the head.
 static inline void read_tile(const SlotSource& source, int index, SlotTile* tile) {

@@ -221,14 +221,22 @@ struct Memory {
   TurnedScores* turned;
 };
 
-// Where the rows of an adjacent tile end.
-inline const void* end_of(const void* const* rows, int bytes) {
-  return static_cast<const char*>(rows[0]) + kTileSlots * bytes;
+// Whether the rows of an adjacent tile go on where it ends, so that adjacent_rows.h reads them.
+struct Going {
+  bool k_on, v_on;
+};
+
+Going going_of(const SlotTile& tile, const SlotTile& next, int row_bytes) {
+  if (!tile.is_adjacent) return {false, false};
+  const auto goes_on = [&](const void* const* rows, const void* const* next_rows) {
+    return next_rows[0] == static_cast<const char*>(rows[0]) + kTileSlots * row_bytes;
+  };
+  return {!tile.has_turn && goes_on(tile.k, next.k), goes_on(tile.v, next.v)};
 }
 
 template <class Element>
 void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile& next,
-           int rows, int dim) {
+           const Going& going, int rows, int dim) {
   const SkvAttendParams& params = *task.parts->params;
   const int head_dim = params.head_dim;
   const int bytes = head_dim * static_cast<int>(sizeof(Element));
@@ -237,7 +245,7 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
     const void* rows_ahead[kTileSlots];
     for (int i = 0; i < kTileSlots; ++i) rows_ahead[i] = keys.near(i);
     score_turned(memory.turned, tile.k, tile.turn, tile.count, rows_ahead, memory.scores);
-  } else if (tile.is_adjacent && next.k[0] == end_of(tile.k, bytes)) {
+  } else if (going.k_on) {
     with_known_dim(head_dim, [&](auto known) {
       by_rows<kRowsOfStream>(
           rows, AdjacentScoreCall<Element, known>{memory.q, static_cast<const Element*>(tile.k[0]),
@@ -258,13 +266,15 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
 }
 
 // Logits to weights: updates m and l, leaves exp(x - m) in scores and the rescale factor of acc.
-bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile,
-           const ScatteredRows& keys, float* kept) {
+// far_key(slot): where the key is that is to be prefetched with a slot.
+template <class FarKey>
+bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, int row_bytes,
+           const FarKey& far_key, float* kept) {
   const Extent extent = position_extent(tile);
   bool hidden = false;
   for_each_row(task, [&](int r, const SkvAttendParams& params, int head, int32_t position) {
     for (int gap = r; gap < kTileSlots / kSlotsPerGap; gap += task.rows) {
-      prefetch_bytes<kSecondLevel>(keys.far((gap + 1) * kSlotsPerGap - 1), keys.bytes);
+      prefetch_bytes<kSecondLevel>(far_key((gap + 1) * kSlotsPerGap - 1), row_bytes);
     }
     float* const x = memory.scores + r * kTileSlots;
     const Sight sight = row_sight(tile, extent, head, params.causal != 0, position);
@@ -282,17 +292,25 @@ bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile,
   return hidden;
 }
 
+// Whether a row of values that some head does not see holds what is no number.
+template <class Element>
+bool hides_nonfinite(const AttendTask& task, bool hidden, SlotTile* tile) {
+  if (!hidden) return false;
+  write_rows(task.source, tile);
+  return has_nonfinite<Element>(tile->v, tile->count, task.parts->params->head_dim);
+}
+
 template <class Element>
 void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile& next,
-         bool hidden, int rows, int dim) {
+         const Going& going, bool hides_nonfinite, int rows, int dim) {
   const int head_dim = task.parts->params->head_dim;
-  if (hidden && has_nonfinite<Element>(tile.v, tile.count, head_dim)) {
+  if (hides_nonfinite) {
     add_values_apart<Element>(memory.scores, tile.v, rows, tile.count, head_dim, dim, memory.factor,
                               task.acc);
     return;
   }
   const int bytes = head_dim * static_cast<int>(sizeof(Element));
-  if (tile.is_adjacent && next.v[0] == end_of(tile.v, bytes)) {
+  if (going.v_on) {
     with_known_dim(head_dim, [&](auto known) {
       by_rows<kRowsOfStream>(rows, AdjacentValueCall<Element, known>{
                                        memory.scores, static_cast<const Element*>(tile.v[0]),
@@ -338,23 +356,36 @@ void stream(const AttendTask& task) {
   const int row_bytes = task.parts->params->head_dim * static_cast<int>(sizeof(Element));
   SlotTile tiles[2];
   const int n_tiles = tiles_of(task.n_slots);
-  read_tile_of(task, 0, &tiles[0]);
+  const auto read = [&](int first, int end, SlotTile* tile) {
+    read_slots_lazily(task.source, task.first_slot + first, std::min(kTileSlots, end - first),
+                      tile);
+  };
+  read(0, task.n_slots, &tiles[0]);
   for (int i = 0; i < n_tiles; ++i) {
-    const SlotTile& tile = tiles[i % 2];
+    SlotTile& tile = tiles[i % 2];
     SlotTile& next = tiles[(i + 1) % 2];
     // What is ahead of a piece's last tile is the next piece's first: as a rule this thread's too.
     const int from = (i + 1) * kTileSlots;
     const int end = i + 1 < n_tiles ? task.n_slots : task.source.slots - task.first_slot;
     const bool is_last = from >= end;
-    if (!is_last) {
-      read_slots(task.source, task.first_slot + from, std::min(kTileSlots, end - from), &next);
+    if (!is_last) read(from, end, &next);
+    SlotTile& ahead = is_last ? tile : next;
+    const Going going = going_of(tile, ahead, row_bytes);
+    if (!going.k_on || !going.v_on) {
+      write_rows(task.source, &tile);
+      write_rows(task.source, &ahead);
     }
-    const SlotTile& ahead = is_last ? tile : next;
     float* const kept =
         task.logits == nullptr ? nullptr : task.logits + int64_t{i} * rows * kTileSlots;
-    score<Element>(task, memory, tile, ahead, rows, dim);
-    const bool hidden = weigh(task, memory, tile, {tile.k, tile.k, ahead.k, row_bytes}, kept);
-    add<Element>(task, memory, tile, ahead, hidden, rows, dim);
+    score<Element>(task, memory, tile, ahead, going, rows, dim);
+    const ScatteredRows keys{tile.k, tile.k, ahead.k, row_bytes};
+    const auto far_key = [&](int slot) {
+      return going.k_on ? static_cast<const char*>(tile.k[0]) + slot * row_bytes + kFarBytes
+                        : keys.far(slot);
+    };
+    const bool hidden = weigh(task, memory, tile, row_bytes, far_key, kept);
+    add<Element>(task, memory, tile, ahead, going, hides_nonfinite<Element>(task, hidden, &tile),
+                 rows, dim);
   }
 }
 
