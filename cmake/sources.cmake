@@ -88,6 +88,8 @@ set(SKV_CPU_ISA_SOURCES
 set(SKV_CUDA_SOURCES
   cuda/append_kv/append_kv.cu
   cuda/attend/attend.cu
+  cuda/attend/codebook.cu
+  cuda/attend/codebook_plan.cu
   cuda/attend/plan.cu
   cuda/attend_batch/attend_batch.cu
   cuda/backend.cu

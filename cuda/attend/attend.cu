@@ -4,8 +4,8 @@
 
 #include "cuda/attend/attend_mma.cuh"
 #include "cuda/attend/items.h"
-#include "cuda/attend/merge.cuh"
 #include "cuda/attend/plan.h"
+#include "cuda/attend/scores.cuh"
 #include "cuda/common/entries.h"
 #include "cuda/common/workspace.h"
 
@@ -64,11 +64,13 @@ enum class KeyKind { kTurned, kTurning, kTurningByFma };
 
 KeyKind kind_of_keys(const AttendPlan& plan) {
   KeyKind kind = KeyKind::kTurned;
-  for (const AttendHead& head : plan.heads) {
+  for (size_t h = 0; h < plan.heads.size(); ++h) {
+    const AttendHead& head = plan.heads[h];
     const SkvRope& rope = plan.items[static_cast<size_t>(head.item)].op.rope;
     if (rope.cos_sin == nullptr) continue;
-    for (int32_t run = 0; run < head.n_runs; ++run) {
-      if (plan.runs[static_cast<size_t>(head.first_run + run)].rotated != 0) continue;
+    for (int32_t run = head.first_run; run < head.first_run + head.n_runs; ++run) {
+      if (run == plan.codebook_runs[h] || plan.runs[static_cast<size_t>(run)].rotated != 0)
+        continue;
       if (!can_turn(rope)) return KeyKind::kTurningByFma;
       kind = KeyKind::kTurning;
     }
@@ -106,7 +108,7 @@ struct Tables {
 };
 
 struct TableOffsets {
-  size_t items, heads, runs, members, spans, tickets;
+  size_t items, heads, runs, members, spans, codebooks, tickets;
 };
 
 TableOffsets add_tables(const AttendPlan& plan, Tables& tables) {
@@ -116,6 +118,7 @@ TableOffsets add_tables(const AttendPlan& plan, Tables& tables) {
   at.runs = tables.add(plan.runs.data(), static_cast<int64_t>(plan.runs.size()));
   at.members = tables.add(plan.members.data(), static_cast<int64_t>(plan.members.size()));
   at.spans = tables.add(plan.spans.data(), static_cast<int64_t>(plan.spans.size()));
+  at.codebooks = tables.add(plan.codebooks.data(), static_cast<int64_t>(plan.codebooks.size()));
   at.tickets = tables.add<unsigned>(nullptr, plan.tickets);
   return at;
 }
@@ -129,6 +132,9 @@ size_t lay_out(const AttendPlan& plan, size_t table_bytes, int32_t head_dim, voi
   args->partial_stats = layout.take<float2>(plan.partials);
   args->row_stats = layout.take<float2>(plan.rows);
   args->logits = layout.take<float>(plan.logits);
+  args->products = layout.take<float>(plan.codebook_totals.products);
+  args->dots = layout.take<float>(plan.codebook_totals.dots);
+  args->maxima = layout.take<float>(plan.codebook_totals.maxima);
   return layout.bytes();
 }
 
@@ -172,6 +178,8 @@ Status attend_items(SkvDevice& device, const SkvExec& exec, const SkvAttendParam
   args.runs = reinterpret_cast<const SkvRun*>(tables + at.runs);
   args.members = reinterpret_cast<const int32_t*>(tables + at.members);
   args.tickets = reinterpret_cast<unsigned*>(tables + at.tickets);
+  args.codebooks = reinterpret_cast<const CodebookRun*>(tables + at.codebooks);
+  args.n_codebooks = static_cast<int32_t>(plan.codebooks.size());
   args.n_heads = static_cast<int32_t>(plan.heads.size());
   args.head_dim = first.head_dim;
   args.group = first.group;
@@ -183,6 +191,9 @@ Status attend_items(SkvDevice& device, const SkvExec& exec, const SkvAttendParam
     args.spans = reinterpret_cast<const AttendSpan*>(tables + at.spans) + round.first_span;
     args.n_spans = round.n_spans;
     SKV_RETURN_IF_ERROR(entry->launch(args, round.blocks, stream));
+    if (args.round == 0) {
+      SKV_RETURN_IF_ERROR(attend_codebooks(args, first.dtype, plan.codebook_totals, stream));
+    }
     SKV_RETURN_IF_ERROR(launch_attend_score(args, plan.score_blocks, stream));
     ++args.round;
   }

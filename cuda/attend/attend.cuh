@@ -121,18 +121,6 @@ __device__ __forceinline__ bool load_slots(const AttendArgs& args, const AttendB
   return is_seen;
 }
 
-// Queries after RoPE, in float, zero beyond head_dim.
-template <typename Traits>
-__device__ __forceinline__ void load_queries(const AttendArgs& args, const AttendRows& rows,
-                                             float (*query_rows)[Traits::kMaxDim]) {
-  for (int row = warp_id(); row < rows.count; row += Traits::kWarps) {
-    const QueryRow source = query_row(args, rows.row[row]);
-    for (int dim = lane_id(); dim < Traits::kMaxDim; dim += kWarpSize) {
-      query_rows[row][dim] = dim < args.head_dim ? rotated_query(source, dim) : 0.0f;
-    }
-  }
-}
-
 // Starts the copies of tile `tile` into its stage; every thread commits one group.
 template <typename Traits>
 __device__ __forceinline__ void fetch_tile(int tile, int slots, int head_dim,
@@ -150,30 +138,6 @@ __device__ __forceinline__ void fetch_tile(int tile, int slots, int head_dim,
     copy_async_16(&shared.value[tile % 2][slot][dim], shared.value_row[first + slot] + dim);
   }
   copy_async_commit();
-}
-
-// Sums kCount values over each group of kLanes lanes; the sum of value i ends up in value[0] of the
-// lanes i * kLanes / kCount and following. Halves the values with the lanes, so it takes about
-// kCount shuffles instead of kCount * log2(kLanes).
-template <int kCount, int kLanes>
-__device__ __forceinline__ void transpose_sum(float (&value)[kCount]) {
-  int count = kCount;
-#pragma unroll
-  for (int offset = kLanes / 2; offset >= 1; offset /= 2) {
-    const bool is_upper = (lane_id() & offset) != 0;
-    if (count > 1) {
-      count /= 2;
-#pragma unroll
-      for (int i = 0; i < kCount / 2; ++i) {
-        if (i >= count) continue;
-        const float sent = is_upper ? value[i] : value[i + count];
-        const float kept = is_upper ? value[i + count] : value[i];
-        value[i] = kept + __shfl_xor_sync(kAllLanes, sent, offset);
-      }
-    } else {
-      value[0] += __shfl_xor_sync(kAllLanes, value[0], offset);
-    }
-  }
 }
 
 // The keys of one lane: kBatch slots of its warp's part of the tile, after RoPE.
@@ -393,7 +357,7 @@ __global__ __launch_bounds__(Traits::kThreads,
   const AttendBlock block = attend_block(args);
   load_rows(args, block, shared.rows);
   __syncthreads();
-  load_queries<Traits>(args, shared.rows, shared.queries());
+  load_queries<Traits::kWarps, Traits::kMaxDim>(args, shared.rows, shared.queries());
 
   constexpr int kRowsOfWarp = kBlockRows / Traits::kWarps;
   RowStats stats[kRowsOfWarp];

@@ -140,6 +140,18 @@ __device__ __forceinline__ float rotated_query(const QueryRow& row, int dim) {
   return rotated_one(row.source, dim, row.turn, row.n_rot, row.style);
 }
 
+// Queries after RoPE, in float, zero beyond head_dim.
+template <int kWarps, int kMaxDim>
+__device__ __forceinline__ void load_queries(const AttendArgs& args, const AttendRows& rows,
+                                             float (*query_rows)[kMaxDim]) {
+  for (int row = warp_id(); row < rows.count; row += kWarps) {
+    const QueryRow source = query_row(args, rows.row[row]);
+    for (int dim = lane_id(); dim < kMaxDim; dim += kWarpSize) {
+      query_rows[row][dim] = dim < args.head_dim ? rotated_query(source, dim) : 0.0f;
+    }
+  }
+}
+
 // The item whose keys, positions and RoPE the block reads; sharers agree in these.
 __device__ __forceinline__ const AttendItem& item_of_keys(const AttendArgs& args,
                                                           const AttendRows& rows) {

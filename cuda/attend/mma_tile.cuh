@@ -21,6 +21,14 @@ namespace spindlekv::cuda {
 // ---- traits
 // --------------------------------------------------------------------------------------
 
+// The ring of a block takes 64 KiB of shared memory. sm_120 has 100 KiB on an SM: registers for more
+// than one block would be saved for nothing.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+inline constexpr int kMostBlocks = 2;
+#else
+inline constexpr int kMostBlocks = 3;
+#endif
+
 template <typename Elem_, int kMaxDim_, bool kTurns_>
 struct MmaTraits {
   using Elem = Elem_;
@@ -31,7 +39,7 @@ struct MmaTraits {
   static constexpr int kThreads = kWarps * kWarpSize;
   static constexpr int kStages = kMaxDim <= 64 ? 4 : 2;  // tiles of a warp under way
   // Blocks on an SM: registers for 3 where shared memory allows them, and no spills elsewhere.
-  static constexpr int kBlocks = kTurns || kMaxDim > 128 ? 2 : 3;
+  static constexpr int kBlocks = kTurns || kMaxDim > 128 ? 2 : kMostBlocks;
   static constexpr int kTile = 16;                // slots
   static constexpr int kSteps = kMaxDim / 16;     // of 16 dims
   static constexpr int kWords = kMaxDim / 8;      // of 16 bytes in a row

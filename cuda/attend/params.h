@@ -10,6 +10,7 @@
 #include <cuda_runtime.h>
 
 #include "core/ops.h"
+#include "cuda/attend/codebook.h"
 
 namespace spindlekv::cuda {
 
@@ -22,8 +23,9 @@ inline constexpr int kLeastSplit = 128;
 inline constexpr int kMostSplits = 64;
 // A stretch that several heads have in common is read once for all from this many slots on.
 inline constexpr int kLeastShared = 64;
-// Most partials of a row: of the shared stretch and of its own.
-inline constexpr int kMostPartials = 2 * kMostSplits;
+// Most partials of a row: of the shared stretch and of its own; or of the slots before and behind a
+// codebook's, and of the codebook's tiles.
+inline constexpr int kMostPartials = 2 * kMostSplits + kMostCodebookTiles;
 // Queries are taken in rounds whose partials and logits fit in about this much workspace.
 inline constexpr int64_t kAttendWorkspaceTarget = int64_t{64} << 20;
 
@@ -79,6 +81,11 @@ struct AttendArgs {
   float2* partial_stats;    // [partials] maximum and sum of exponentials
   float2* row_stats;        // [rows] the same of the whole row
   float* logits;            // -inf where not visible; rows of items with score_sum only
+  const CodebookRun* codebooks;
+  float* products;  // codebook.h
+  float* dots;
+  float* maxima;
+  int32_t n_codebooks;
   int32_t n_spans;
   int32_t n_heads;
   int32_t round;

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "cuda/attend/codebook_plan.h"
 #include "cuda/common/launch.h"
 
 namespace spindlekv::cuda {
@@ -176,15 +177,14 @@ std::vector<AttendSpan> plan_sharing(AttendPlan& plan, std::vector<Shared>& shar
   return spans;
 }
 
-// The slots that a head reads alone. A head without slots has one empty split, which writes zeros.
-AttendSpan own_span(const AttendPlan& plan, int32_t h, const Shared& shared) {
-  const AttendHead& head = plan.heads[h];
+// Slots [first, end) of a head, whose partials begin behind `first_split`.
+AttendSpan stretch(int32_t h, int32_t first, int32_t end, int32_t first_split) {
   AttendSpan span{};
   span.head = h;
-  span.first_slot = shared.slots;
-  span.slots = head.slots - shared.slots;
+  span.first_slot = first;
+  span.slots = end - first;
   span.split_slots = split_slots(span.slots);
-  span.first_split = count_splits(shared.slots);
+  span.first_split = first_split;
   return span;
 }
 
@@ -193,14 +193,47 @@ int32_t splits_of(const AttendSpan& span) {
   return is_empty_head ? 1 : static_cast<int32_t>(ceil_div(span.slots, span.split_slots));
 }
 
+// What a head reads alone, slot by slot: all but what it shares or has taken through codewords. A
+// head without slots has one empty split, which writes zeros.
+struct OwnSpans {
+  std::vector<AttendSpan> spans;
+  int32_t codebook = -1;  // run
+  int32_t end = 0;        // past the last of their partials
+
+  void add(const AttendSpan& span) {
+    spans.push_back(span);
+    end = span.first_split + splits_of(span);
+  }
+};
+
+OwnSpans own_spans(const AttendPlan& plan, int32_t h, const Shared& shared) {
+  const AttendHead& head = plan.heads[static_cast<size_t>(h)];
+  OwnSpans own;
+  own.end = count_splits(shared.slots);
+  if (shared.slots == 0 && is_one_tile(plan.items[static_cast<size_t>(head.item)])) {
+    own.codebook = choose_codebook(plan, h);
+  }
+  if (own.codebook < 0) {
+    own.add(stretch(h, shared.slots, head.slots, own.end));
+    return own;
+  }
+  const SkvRun& run = plan.runs[static_cast<size_t>(own.codebook)];
+  if (run.slot_base > 0) own.add(stretch(h, 0, run.slot_base, own.end));
+  const int32_t behind = run.slot_base + run.slots;
+  if (behind < head.slots) own.add(stretch(h, behind, head.slots, own.end));
+  return own;
+}
+
 // Where each head's partials, logits, statistics and tickets lie.
-void place_heads(AttendPlan& plan, const std::vector<Shared>& shared) {
+void place_heads(AttendPlan& plan, const std::vector<OwnSpans>& own) {
   for (size_t h = 0; h < plan.heads.size(); ++h) {
     AttendHead& head = plan.heads[h];
     const AttendItem& item = plan.items[head.item];
     const int64_t rows = int64_t{item.round_queries} * item.op.group;
-    const AttendSpan own = own_span(plan, static_cast<int32_t>(h), shared[h]);
-    head.splits = own.first_split + splits_of(own);
+    head.splits = own[h].end;
+    if (own[h].codebook >= 0) {
+      head.splits += add_codebook(plan, static_cast<int32_t>(h), own[h].codebook, own[h].end);
+    }
     head.first_partial = plan.partials;
     head.first_logit = plan.logits;
     head.first_row = plan.rows;
@@ -232,7 +265,7 @@ void add_span(AttendPlan& plan, AttendSpan span) {
 // Longest splits first would balance better; spans of a batch are of like length, and the order of
 // the blocks does not change results.
 void plan_rounds(AttendPlan& plan, const std::vector<AttendSpan>& shared_spans,
-                 const std::vector<Shared>& shared) {
+                 const std::vector<OwnSpans>& own) {
   int64_t rounds = 0;
   for (const AttendItem& item : plan.items) {
     rounds = std::max(rounds, ceil_div(item.op.queries, item.round_queries));
@@ -246,10 +279,11 @@ void plan_rounds(AttendPlan& plan, const std::vector<AttendSpan>& shared_spans,
       const AttendItem& item = plan.items[plan.heads[h].item];
       const int64_t left = item.op.queries - round * item.round_queries;
       if (left <= 0) continue;
-      AttendSpan span = own_span(plan, static_cast<int32_t>(h), shared[h]);
-      span.tiles = static_cast<int32_t>(
-          ceil_div(std::min<int64_t>(left, item.round_queries), item.block_queries));
-      add_span(plan, span);
+      for (AttendSpan span : own[h].spans) {
+        span.tiles = static_cast<int32_t>(
+            ceil_div(std::min<int64_t>(left, item.round_queries), item.block_queries));
+        add_span(plan, span);
+      }
     }
   }
 }
@@ -270,8 +304,13 @@ AttendPlan plan_attend(const SkvAttendParams* items, int32_t n_items) {
   }
   std::vector<Shared> shared(plan.heads.size());
   const std::vector<AttendSpan> shared_spans = plan_sharing(plan, shared);
-  place_heads(plan, shared);
-  plan_rounds(plan, shared_spans, shared);
+  std::vector<OwnSpans> own;
+  for (size_t h = 0; h < plan.heads.size(); ++h) {
+    own.push_back(own_spans(plan, static_cast<int32_t>(h), shared[h]));
+    plan.codebook_runs.push_back(own.back().codebook);
+  }
+  place_heads(plan, own);
+  plan_rounds(plan, shared_spans, own);
   return plan;
 }
 

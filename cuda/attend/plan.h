@@ -4,6 +4,8 @@
 // Heads whose first runs are equal in every field share them: these slots become a span of their
 // own, whose row tiles hold the rows of several heads. Each head's other slots are another span.
 // The partials of a row are numbered in slot order, shared ones first.
+// A head that shares nothing may have one run taken through its codewords (codebook.h). Its other
+// slots, before and behind, are a span each; the codebook's partials come last.
 #pragma once
 
 #include <cstddef>
@@ -28,6 +30,9 @@ struct AttendPlan {
   std::vector<int32_t> members;
   std::vector<AttendSpan> spans;  // round after round
   std::vector<AttendRound> rounds;
+  std::vector<CodebookRun> codebooks;
+  std::vector<int32_t> codebook_runs;  // of each head, in `runs`; -1: none
+  CodebookTotals codebook_totals;
   int64_t tickets = 0;
   int64_t partials = 0;
   int64_t rows = 0;

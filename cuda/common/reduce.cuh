@@ -94,6 +94,30 @@ __device__ __forceinline__ T warp_inclusive_sum(T value) {
   return value;
 }
 
+// Sums kCount values over each group of kLanes lanes; the sum of value i ends up in value[0] of the
+// lanes i * kLanes / kCount and following. Halves the values with the lanes, so it takes about
+// kCount shuffles instead of kCount * log2(kLanes).
+template <int kCount, int kLanes>
+__device__ __forceinline__ void transpose_sum(float (&value)[kCount]) {
+  int count = kCount;
+#pragma unroll
+  for (int offset = kLanes / 2; offset >= 1; offset /= 2) {
+    const bool is_upper = (lane_id() & offset) != 0;
+    if (count > 1) {
+      count /= 2;
+#pragma unroll
+      for (int i = 0; i < kCount / 2; ++i) {
+        if (i >= count) continue;
+        const float sent = is_upper ? value[i] : value[i + count];
+        const float kept = is_upper ? value[i + count] : value[i];
+        value[i] = kept + __shfl_xor_sync(kAllLanes, sent, offset);
+      }
+    } else {
+      value[0] += __shfl_xor_sync(kAllLanes, value[0], offset);
+    }
+  }
+}
+
 namespace detail {
 
 // Lane values of the first warp level: `value` of warp `lane`, or `identity` past the last warp.

@@ -16,6 +16,13 @@ export const neverUnaligned = [
     to: "to_float(source[i])",
   },
 ];
+/** Which of the heads' spans a block has: 32 of them at a time. */
+export const findOwner = {
+  file: "cuda/attend/block.cuh",
+  within: "find_owner",
+  text: "while (width > 1)",
+  trips: ({ heads }) => Math.ceil(Math.log2(heads) / 5),
+};
 /** A head of one run: nothing to search. */
 export const findRun = {
   file: "cuda/attend/slots.cuh",

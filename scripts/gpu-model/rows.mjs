@@ -1,5 +1,6 @@
 // The rows of the GPU's table: which launches each is made of, its floor and its goal.
-import { attendRotated, attendScore, attendTurned } from "./attend.mjs";
+import { attendRotated, attendScore } from "./attend.mjs";
+import { codebookTurned, codebookValues } from "./attend-codebook.mjs";
 import { compact } from "./compact.mjs";
 import { codewordNorms, nearestFinish, nearestScreen } from "./nearest-codeword.mjs";
 import {
@@ -76,19 +77,20 @@ const accumulationRows = [8192, 32768].map((slots) => ({
   value: (_, { own, plain }) => own / plain,
 }));
 
-/** Stored form at a fifth of the bytes: see `spindlekv` of bench/gpu. */
+/** Stored form at a fifth of the bytes: see `spindlekv` of bench/gpu. Keys before RoPE. */
 function encoded(kept, codewords) {
-  const heads = 8 * layer.kvHeads;
   const shape = {
-    heads,
+    heads: 8 * layer.kvHeads,
     rows: layer.group,
     slots: kept,
+    codewords,
+    positions: 32768,
     dims: layer.dims,
-    bytes: heads * (kept * 12 + 2 * codewords * 256) + 32768 * 512,
-    // The codewords that each slot refers to.
-    l2Bytes: heads * kept * kRowBytes,
   };
-  return { steps: [{ model: attendTurned, shape }], copies: 1 };
+  return {
+    steps: [codebookTurned, codebookValues].map((model) => ({ model, shape })),
+    copies: 1,
+  };
 }
 
 const storedForms = [

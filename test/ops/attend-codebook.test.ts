@@ -214,34 +214,148 @@ describeOp("a long run is read in several pieces", (backend, device) => {
   });
 });
 
+interface Long {
+  readonly dtype: FloatDType;
+  readonly D: number;
+  readonly group: number;
+  readonly queries: number;
+  readonly codewords: number;
+  readonly rope: "none" | "after" | "norm" | "neox";
+  readonly nRot: number;
+  readonly step: number;
+  readonly reindex: boolean;
+  readonly around: boolean;
+  readonly hasMask: boolean;
+  readonly hasBeta: boolean;
+  readonly refBytes: 2 | 4;
+  readonly scoreMode: "query-head" | "kv-head" | "none";
+}
+
+// Enough slots that CUDA takes them through their codewords, one tile of these or several.
+const long = matrix<Long>(
+  {
+    dtype: ["f32", "f16", "bf16"],
+    D: [24, 64, 128, large(200)],
+    group: [1, 4, 5, large(16)],
+    queries: [1, 2],
+    codewords: [1, 37, 300, 1025],
+    rope: ["none", "after", "norm", "neox"],
+    nRot: [8, 36, 48, 128],
+    step: [1, 3],
+    reindex: [true, false],
+    around: [true, false],
+    hasMask: [true, false],
+    hasBeta: [true, false],
+    refBytes: [2, 4],
+    scoreMode: ["query-head", "kv-head", "none"],
+  },
+  {
+    seed: 77,
+    // Reindexing turns keys by their slots, so all are stored before RoPE.
+    allow: (c) => c.nRot <= c.D && c.group * c.queries <= 16 && !(c.reindex && c.rope === "after"),
+    isLarge: (c) => c.D * c.group > 1024,
+  },
+);
+
+describeOp("a run of more slots than codewords", (backend, device) => {
+  for (const rope of ["none", "after", "norm", "neox"] as const) {
+    it(`keys with RoPE: ${rope}; alone, and between other runs`, async () => {
+      const cases = long.casesFor(backend).filter((c) => c.rope === rope);
+      await runCases(device, cases, async (c, arena, random) => {
+        const { dtype, D: headDim, group, queries, reindex, step, codewords } = c;
+        const options = { headDim, dtype, group, hasMask: c.hasMask, hasBeta: c.hasBeta, step };
+        const rotated = rope === "after";
+        const book = makeHead(random.fork("book"), {
+          ...{ ...options, codec: "codebook", codewords, rotated, slots: 1060 },
+        });
+        const raw = (name: string, first: number) =>
+          makeHead(random.fork(name), {
+            ...options,
+            slots: 70,
+            rotated: reindex ? false : "mixed",
+            runs: 2,
+          }).map((run) => ({ ...run, positions: run.positions.map((p) => p + first) }));
+        const heads = c.around
+          ? [[...raw("a", 0), ...book, ...raw("b", 1100)], raw("c", 0)]
+          : [book];
+        const values = decode(random, heads, { headDim, group, dtype, queries });
+        const positions = Math.max(1300, lastPosition(heads) + 1);
+        const table = makeRope({
+          positions,
+          nRot: c.nRot,
+          style: rope === "norm" ? "norm" : "neox",
+        });
+        await checkAttend(
+          arena,
+          {
+            ...{ ...values, reindex },
+            ropeQueryPosition: reindex ? 1199 : values.ropeQueryPosition,
+            ...(rope !== "none" && { rope: table }),
+          },
+          {
+            dtype,
+            qDtype: dtype,
+            refBytes: c.refBytes,
+            ...(c.scoreMode !== "none" && { scoreMode: c.scoreMode }),
+          },
+        );
+      });
+    });
+  }
+});
+
 describeOp("a codeword that nobody sees may hold anything", (_, device) => {
   const headDim = 32;
-  const spoilt = (random: Prng, mask: number) => {
-    const [run] = makeHead(random, { headDim, dtype: "f16", slots: 100, codec: "codebook" });
+  const spoilt = (random: Prng, mask: number, slots: number) => {
+    const [run] = makeHead(random, { headDim, dtype: "f16", slots, codec: "codebook" });
     const word = run.kRef![50];
     const seesIt = (slot: number) => run.kRef![slot] === word || run.vRef![slot] === run.vRef![50];
     const k = run.k.slice();
     const v = run.v.slice();
     k.fill(Number.NaN, word * headDim, (word + 1) * headDim);
     v.fill(Infinity, run.vRef![50] * headDim, (run.vRef![50] + 1) * headDim);
-    const hidden = Uint16Array.from({ length: 100 }, (_, s) => (seesIt(s) ? mask : 3));
+    const hidden = Uint16Array.from({ length: slots }, (_, s) => (seesIt(s) ? mask : 3));
     return { ...run, k, v, mask: hidden, rotated: true };
   };
-  it("hidden from all rows", async () => {
-    await runCase(device, "seed=75", async (arena, random) => {
-      const values = decode(random, [[spoilt(random, 0)]], { headDim, group: 2, dtype: "f16" });
-      await checkAttend(arena, values, { dtype: "f16", qDtype: "f16" });
+  for (const slots of [100, 1060]) {
+    it(`${slots} slots, hidden from all rows`, async () => {
+      await runCase(device, `seed=75 slots=${slots}`, async (arena, random) => {
+        const heads = [[spoilt(random, 0, slots)]];
+        const values = decode(random, heads, { headDim, group: 2, dtype: "f16" });
+        await checkAttend(arena, values, { dtype: "f16", qDtype: "f16" });
+      });
     });
-  });
-  it("seen by one head of the group, it does not reach the other", async () => {
-    await runCase(device, "seed=76", async (arena, random) => {
-      const run = spoilt(random, 1);
-      // The key is fine, so the head that sees the value takes its infinities.
-      const k = run.k.map((x) => (Number.isNaN(x) ? roundTo("f16", 0.1) : x));
-      const values = decode(random, [[{ ...run, k }]], { headDim, group: 2, dtype: "f16" });
-      const got = await checkAttend(arena, values, { dtype: "f16", qDtype: "f16" });
-      expect(Array.from(got.out).slice(0, headDim).some(Number.isFinite)).toBe(false);
-      expect(Array.from(got.out).slice(headDim).every(Number.isFinite)).toBe(true);
+    it(`${slots} slots: seen by one head of the group, it does not reach the other`, async () => {
+      await runCase(device, `seed=76 slots=${slots}`, async (arena, random) => {
+        const run = spoilt(random, 1, slots);
+        // The key is fine, so the head that sees the value takes its infinities.
+        const k = run.k.map((x) => (Number.isNaN(x) ? roundTo("f16", 0.1) : x));
+        const values = decode(random, [[{ ...run, k }]], { headDim, group: 2, dtype: "f16" });
+        const got = await checkAttend(arena, values, { dtype: "f16", qDtype: "f16" });
+        expect(Array.from(got.out).slice(0, headDim).some(Number.isFinite)).toBe(false);
+        expect(Array.from(got.out).slice(headDim).every(Number.isFinite)).toBe(true);
+      });
+    });
+  }
+});
+
+describeOp("the same run gives the same bits", (_, device) => {
+  it("run again, and beside other heads", async () => {
+    await runCase(device, "seed=78", async (arena, random) => {
+      const options = { headDim: 64, dtype: "f16" as const, codewords: 40 };
+      const heads = codebookHeads(random, [1060, 1100], options);
+      const rope = makeRope({ positions: 1100, nRot: 64, style: "neox" });
+      const both = { ...decode(random, heads, { ...options, group: 4 }), rope };
+      const setting = { dtype: "f16" as const, qDtype: "f16" as const };
+      const first = await checkAttend(arena, both, setting);
+      const again = await checkAttend(arena, both, setting);
+      const alone = await checkAttend(
+        arena,
+        { ...both, heads: [heads[0]], q: Float32Array.from(both.q).slice(0, both.q.length / 2) },
+        setting,
+      );
+      expect(again.out).toEqual(first.out);
+      expect(alone.out).toEqual(first.out.slice(0, first.out.length / 2));
     });
   });
 });
