@@ -21,8 +21,8 @@ namespace spindlekv::cuda {
 // ---- traits
 // --------------------------------------------------------------------------------------
 
-// The ring of a block takes 64 KiB of shared memory. sm_120 has 100 KiB on an SM: registers for more
-// than one block would be saved for nothing.
+// The ring of a block takes 64 KiB of shared memory. sm_120 has 100 KiB on an SM: registers for
+// more than one block would be saved for nothing.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
 inline constexpr int kMostBlocks = 2;
 #else
