@@ -50,23 +50,23 @@ struct Column {
   float entropy = 0.0f;
 };
 
-// Adds `rows` rows of a column of the tile of probabilities, in ascending order. `weights`: of the
-// queries of these rows in the sum, or null.
-__device__ __forceinline__ void add_sums(const float* probability, int rows, const float* weights,
-                                         Column& column) {
-  if (weights != nullptr) {
-#pragma unroll 1
-    for (int row = 0; row < rows; ++row) {
-      const float p = probability[row * kWindowSlots];
-      column.sum = fmaf(weights[row], p, column.sum);
-      column.max = p > column.max ? p : column.max;
-    }
-    return;
-  }
+// Adds `rows` rows of a column of the tile of probabilities, in ascending order.
+__device__ __forceinline__ void add_sums(const float* probability, int rows, Column& column) {
 #pragma unroll 4
   for (int row = 0; row < rows; ++row) {
     const float p = probability[row * kWindowSlots];
     column.sum = column.sum + p;
+    column.max = p > column.max ? p : column.max;
+  }
+}
+
+// The same; weights: of the queries of these rows in the sum.
+__device__ __forceinline__ void add_weighted_sums(const float* probability, int rows,
+                                                  const float* weights, Column& column) {
+#pragma unroll 1
+  for (int row = 0; row < rows; ++row) {
+    const float p = probability[row * kWindowSlots];
+    column.sum = fmaf(weights[row], p, column.sum);
     column.max = p > column.max ? p : column.max;
   }
 }
@@ -268,9 +268,12 @@ __global__ __launch_bounds__(
         add_entropy(probability, count, column);
       }
       if (is_seen && !has_squares) {
-        const float* weights =
-            op.query_weights == nullptr ? nullptr : op.query_weights + op.queries - queries_left;
-        add_sums(probability, count, weights, column);
+        if (op.query_weights == nullptr) {
+          add_sums(probability, count, column);
+        } else {
+          const float* weights = op.query_weights + op.queries - queries_left;
+          add_weighted_sums(probability, count, weights, column);
+        }
       }
       row += count;
       queries_left -= count;

@@ -127,10 +127,11 @@ export const windowColumns = {
     addRows("add_sums"),
     addRows("add_squares"),
   ],
-  // No entropy is asked for.
+  // No entropy is asked for, and queries count alike.
   parts: [
     ...neverTurned,
     ...neverHidden,
+    { file: kScores, within: "add_weighted_sums" },
     // Not its `for`: what follows the loop stands there too.
     { file: kScores, within: "add_entropy", from: "const float p", to: "column.entropy =" },
     {
