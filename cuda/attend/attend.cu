@@ -64,13 +64,11 @@ enum class KeyKind { kTurned, kTurning, kTurningByFma };
 
 KeyKind kind_of_keys(const AttendPlan& plan) {
   KeyKind kind = KeyKind::kTurned;
-  for (size_t h = 0; h < plan.heads.size(); ++h) {
-    const AttendHead& head = plan.heads[h];
+  for (const AttendHead& head : plan.heads) {
     const SkvRope& rope = plan.items[static_cast<size_t>(head.item)].op.rope;
     if (rope.cos_sin == nullptr) continue;
-    for (int32_t run = head.first_run; run < head.first_run + head.n_runs; ++run) {
-      if (run == plan.codebook_runs[h] || plan.runs[static_cast<size_t>(run)].rotated != 0)
-        continue;
+    for (int32_t run = 0; run < head.n_runs; ++run) {
+      if (plan.runs[static_cast<size_t>(head.first_run + run)].rotated != 0) continue;
       if (!can_turn(rope)) return KeyKind::kTurningByFma;
       kind = KeyKind::kTurning;
     }

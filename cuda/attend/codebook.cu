@@ -2,7 +2,6 @@
 #include "cuda/attend/codebook.h"
 
 #include "cuda/attend/codebook_products.cuh"
-#include "cuda/attend/codebook_turned.cuh"
 #include "cuda/attend/codebook_values.cuh"
 #include "cuda/attend/params.h"
 
@@ -16,9 +15,6 @@ Status launch_codebooks(const AttendArgs& args, const CodebookTotals& totals, cu
       stream, args));
   SKV_RETURN_IF_ERROR(launch<codebook_gather_kernel>("attend", {totals.gather_blocks},
                                                      dim3(kProductThreads), 0, stream, args));
-  SKV_RETURN_IF_ERROR(
-      launch<codebook_turned_kernel<Traits>>("attend", {totals.turn_blocks}, dim3(kTurnedThreads),
-                                             sizeof(TurnedShared<Traits>), stream, args));
   return launch<codebook_values_kernel<Traits>>(
       "attend", {totals.value_blocks}, dim3(kValueThreads), sizeof(ValueShared), stream, args);
 }

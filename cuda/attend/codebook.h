@@ -1,12 +1,14 @@
-// Runs of references that attend takes through its codewords instead of slot by slot: what the
-// planner (codebook_plan.cu) tells the kernels of one such run, the only one of its head.
-//   x[r,s] = scale a_s <q'[r], C_K[k_s]> + beta[s]        codebook_products.cuh,
-//   codebook_turned.cuh bins[c,r] = sum over v_s = c of exp(x[r,s] - m[r]) b_s;  acc[r] = sum_c
-//   bins[c,r] C_V[c]
-//                                                         codebook_values.cuh
+// Runs of references, keys after RoPE, that attend takes through their codewords instead of slot by
+// slot: what the planner (codebook_plan.cu) tells the kernels of one such run, the only one of its
+// head.
+//   x[r,s] = scale a_s <q'[r], C_K[k_s]> + beta[s]                       codebook_products.cuh
+//   bins[c,r] = sum over v_s = c of exp(x[r,s] - m[r]) b_s;
+//   acc[r] = sum_c bins[c,r] C_V[c]                                      codebook_values.cuh
 // The logits are all there before the first exponential. Value codewords are taken in tiles: a tile
 // and the slots that refer to it make one partial of each row, as a split of slots does elsewhere,
-// so the merge knows no difference.
+// so the merge knows no difference. Keys before RoPE have no product to share: they are turned on
+// the way to the tensor cores (attend_mma.cuh). To turn codewords in float units and take values by
+// tiles would take a third longer, by the model of docs/gpu-model.md.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -37,7 +39,6 @@ struct alignas(16) CodebookRun {
   int32_t first_partial;  // of a row
   int32_t first_product_block;
   int32_t first_gather_block;
-  int32_t first_turn_block;
   int32_t first_value_block;
 };
 
@@ -45,7 +46,6 @@ struct alignas(16) CodebookRun {
 struct CodebookTotals {
   int64_t product_blocks = 0;
   int64_t gather_blocks = 0;
-  int64_t turn_blocks = 0;
   int64_t value_blocks = 0;
   int64_t products = 0;
   int64_t dots = 0;

@@ -12,19 +12,13 @@ bool turns(const SkvRun& run, const SkvRope& rope) {
   return run.rotated == 0 && rope.cos_sin != nullptr;
 }
 
-// The turned kernel reads 4 neighbouring pairs of a lane, both halves from one row.
-bool can_turn_codewords(const SkvRope& rope) {
-  const bool is_aligned = reinterpret_cast<uintptr_t>(rope.cos_sin) % sizeof(float2) == 0;
-  return is_aligned && (rope.style == SKV_ROPE_NORM || rope.n_rot % 8 == 0);
-}
-
 // Work in codewords must be less than work in slots: no more codewords than slots.
 bool gains(const SkvRun& run, const SkvAttendParams& op) {
   if (run.codec == SKV_CODEC_RAW || run.slots < kLeastCodebookSlots) return false;
   if (op.head_dim > kMostCodebookDim || run.v_codewords > run.slots) return false;
   const int32_t tile_words = kBinFloats / pitch_of(op.queries * op.group);
   if (ceil_div(run.v_codewords, tile_words) > kMostCodebookTiles) return false;
-  return turns(run, op.rope) ? can_turn_codewords(op.rope) : run.k_codewords <= run.slots;
+  return !turns(run, op.rope) && run.k_codewords <= run.slots;
 }
 
 }  // namespace
@@ -60,15 +54,10 @@ int32_t add_codebook(AttendPlan& plan, int32_t h, int32_t run, int32_t first_par
   book.first_maximum = totals.maxima;
   book.first_product_block = static_cast<int32_t>(totals.product_blocks);
   book.first_gather_block = static_cast<int32_t>(totals.gather_blocks);
-  book.first_turn_block = static_cast<int32_t>(totals.turn_blocks);
   book.first_value_block = static_cast<int32_t>(totals.value_blocks);
-  if (turns(book.run, op.rope)) {
-    totals.turn_blocks += book.key_splits;
-  } else {
-    totals.products += int64_t{book.run.k_codewords} * book.pitch;
-    totals.product_blocks += ceil_div(book.run.k_codewords, kProductWords);
-    totals.gather_blocks += book.key_splits;
-  }
+  totals.products += int64_t{book.run.k_codewords} * book.pitch;
+  totals.product_blocks += ceil_div(book.run.k_codewords, kProductWords);
+  totals.gather_blocks += book.key_splits;
   totals.dots += int64_t{book.run.slots} * book.pitch;
   totals.maxima += int64_t{book.key_splits} * book.pitch;
   totals.value_blocks += tiles;

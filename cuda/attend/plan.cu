@@ -307,7 +307,6 @@ AttendPlan plan_attend(const SkvAttendParams* items, int32_t n_items) {
   std::vector<OwnSpans> own;
   for (size_t h = 0; h < plan.heads.size(); ++h) {
     own.push_back(own_spans(plan, static_cast<int32_t>(h), shared[h]));
-    plan.codebook_runs.push_back(own.back().codebook);
   }
   place_heads(plan, own);
   plan_rounds(plan, shared_spans, own);

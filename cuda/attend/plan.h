@@ -31,7 +31,6 @@ struct AttendPlan {
   std::vector<AttendSpan> spans;  // round after round
   std::vector<AttendRound> rounds;
   std::vector<CodebookRun> codebooks;
-  std::vector<int32_t> codebook_runs;  // of each head, in `runs`; -1: none
   CodebookTotals codebook_totals;
   int64_t tickets = 0;
   int64_t partials = 0;

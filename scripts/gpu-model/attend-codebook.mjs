@@ -1,11 +1,10 @@
-// attend over runs of references: keys as products of codewords or turned one by one, values by tiles of codewords.
+// attend over runs of references, keys after RoPE: a product for each key codeword, values by tiles of codewords.
 // f16, head dim 128, up to 4 rows; every head has one run.
 import { findOwner } from "./keys.mjs";
 
 const kSource = "cuda/attend/codebook.cu";
 const kCommon = "cuda/attend/codebook_block.cuh";
 const kProducts = "cuda/attend/codebook_products.cuh";
-const kTurned = "cuda/attend/codebook_turned.cuh";
 const kValues = "cuda/attend/codebook_values.cuh";
 const kMerge = "cuda/attend/merge.cuh";
 const kBlock = "cuda/attend/block.cuh";
@@ -20,7 +19,13 @@ const codewordBytes = ({ heads, codewords, dims }) => heads * codewords * dims *
 
 const rowsOfBlock = (warps) => [
   findOwner,
-  { file: kBlock, within: "load_rows", text: "for (int m = 0", trips: () => 0 },
+  {
+    file: kBlock,
+    within: "load_rows",
+    text: "for (int m = 0",
+    trips: () => 0,
+    isOptional: true,
+  },
   {
     file: kBlock,
     within: "load_queries",
@@ -42,52 +47,6 @@ const finishRows = (threads) => ({
   text: "for (int i",
   trips: () => kSplit / threads,
 });
-
-/** Keys before RoPE: a codeword a slot out of L2. */
-export const codebookTurned = {
-  source: kSource,
-  kernel: "codebook_turned_kernel<CodebookTraits<__half, 16> >",
-  launch: (shape) => ({
-    blocks: shape.heads * splitsOf(shape),
-    threads: 256,
-    // Angles of 64 positions, 16 queries, the dots of the block's slots.
-    dynamicBytes: 64 * 512 + 16 * 512 + kSplit * 16 + 16 * 8 * 4 + 16 * 16 + 16,
-    // References, magnitudes and positions; rows of the table of angles; logits.
-    bytes:
-      shape.heads * shape.slots * (2 + 2 + 4 + kDotBytes) +
-      codewordBytes(shape) +
-      shape.positions * 512,
-    l2Bytes: shape.heads * shape.slots * shape.dims * 2,
-    dependentLoads: 6,
-  }),
-  loops: [
-    ...rowsOfBlock(8),
-    {
-      file: kTurned,
-      within: "load_angles",
-      text: "for (int i = static_cast<int>(threadIdx.x)",
-      trips: () => (64 * 64) / 256,
-    },
-    { file: kTurned, within: "codebook_turned_kernel", text: "for (int row", trips: () => 1 },
-    { file: kTurned, within: "multiply_slots", text: "for (int at", trips: () => 2 },
-    {
-      file: kTurned,
-      within: "multiply_slots",
-      text: "for (int i = 0; i < kBatch",
-      trips: () => 4,
-    },
-    finishRows(256),
-  ],
-  parts: [
-    // A block of 64 positions turns the queries once for its slots; the two lane groups of a warp at other times.
-    {
-      file: kTurned,
-      within: "turn_queries_back",
-      times: ({ slots, positions }) =>
-        Math.min(1, (2 * (slots / positions >= 1 ? 1 : 2)) / 32 / Math.min(1, slots / positions)),
-    },
-  ],
-};
 
 /** Keys after RoPE: a product for each codeword. */
 export const codebookProducts = {
