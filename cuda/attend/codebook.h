@@ -8,7 +8,7 @@
 // and the slots that refer to it make one partial of each row, as a split of slots does elsewhere,
 // so the merge knows no difference. Keys before RoPE have no product to share: they are turned on
 // the way to the tensor cores (attend_mma.cuh). To turn codewords in float units and take values by
-// tiles would take a third longer, by the model of docs/gpu-model.md.
+// tiles would take half as long again, by the model of docs/gpu-model.md.
 #pragma once
 
 #include <cuda_runtime.h>
