@@ -66,10 +66,15 @@ const kRefusals = new Set([
   "ERR_SPINDLEKV_UNSUPPORTED",
 ]);
 
-/** Whether a method says with this error that it cannot do what was asked. */
-export function isRefusal(error: unknown): error is SpindleKVError {
+function isRefusal(error: unknown): error is SpindleKVError {
   return error instanceof SpindleKVError && kRefusals.has(error.code);
 }
+
+/** Called where a method says that it cannot do what is asked; without it a run fails with that error. */
+export type RefusalListener<Key extends TrialChoice> = (
+  key: Key,
+  error: SpindleKVError,
+) => void | Promise<void>;
 
 export interface CompressedFork {
   readonly cache: TrialCache;
@@ -77,19 +82,27 @@ export interface CompressedFork {
 }
 
 /**
- * A fork of `base`, compressed by the choice; the caller disposes it.
+ * A fork of `base`, compressed by the choice; the caller disposes it. Nothing where the method refused and `onRefusal`
+ * was told so.
  *
  * @throws whatever `fork` and `compress` throw; no cache is left open then
  */
-export async function compressFork(base: TrialCache, choice: TrialChoice): Promise<CompressedFork> {
-  const cache = base.fork(choice);
+export async function compressFork<Key extends TrialChoice>(
+  base: TrialCache,
+  key: Key,
+  onRefusal?: RefusalListener<Key>,
+): Promise<CompressedFork | undefined> {
+  let cache: TrialCache | undefined;
   try {
+    cache = base.fork(key);
     const start = performance.now();
     await cache.compress();
     return { cache, compressMs: performance.now() - start };
   } catch (error) {
-    cache.dispose();
-    throw error;
+    cache?.dispose();
+    if (onRefusal === undefined || !isRefusal(error)) throw error;
+    await onRefusal(key, error);
+    return undefined;
   }
 }
 

@@ -5,15 +5,13 @@
  * so every counted token is predicted from the compressed cache. Methods with a schedule of their own go on
  * evicting between the pieces.
  */
-import type { SpindleKVError } from "../errors.js";
 import {
-  type CompressedFork,
   choicesOf,
   compressFork,
-  isRefusal,
   logSoftmax,
   nameOf,
   nativeLayerBytes,
+  type RefusalListener,
   type TrialCache,
   type TrialChoice,
   type TrialMethod,
@@ -55,7 +53,7 @@ export interface RunTextsOptions {
   readonly onProgress?: (progress: TrialProgress) => void;
   readonly isDone?: (key: TextKey) => boolean;
   readonly onTrial?: (trial: TextTrial) => void | Promise<void>;
-  readonly onRefusal?: (key: TextKey, error: SpindleKVError) => void | Promise<void>;
+  readonly onRefusal?: RefusalListener<TextKey>;
 }
 
 const kPieceTokens = 32;
@@ -105,14 +103,8 @@ async function runText(
   rest: Int32Array,
 ): Promise<TextTrial | undefined> {
   const { model, pieceTokens = kPieceTokens } = options;
-  let fork: CompressedFork;
-  try {
-    fork = await compressFork(base, key);
-  } catch (error) {
-    if (options.onRefusal === undefined || !isRefusal(error)) throw error;
-    await options.onRefusal(key, error);
-    return undefined;
-  }
+  const fork = await compressFork(base, key, options.onRefusal);
+  if (fork === undefined) return undefined;
   const { cache } = fork;
   try {
     const { total, perLayer } = cache.stats();

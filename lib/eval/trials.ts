@@ -8,16 +8,14 @@
  * In both, the compressed cache already produces the first answer token. The context is prefilled once
  * per prompt; every trial works on a fork.
  */
-import type { SpindleKVError } from "../errors.js";
 import {
   argmax,
-  type CompressedFork,
   choicesOf,
   compressFork,
-  isRefusal,
   logSoftmax,
   nameOf,
   nativeLayerBytes,
+  type RefusalListener,
   type TrialCache,
   type TrialChoice,
   type TrialMethod,
@@ -72,8 +70,7 @@ export interface RunTrialsOptions {
   readonly onTrial?: (trial: Trial) => void | Promise<void>;
   /** Called right after compression, before the question. */
   readonly onCompressed?: (key: TrialKey, cache: TrialCache) => Promise<void>;
-  /** Called where a method says that it cannot do what is asked; without it the run fails with that error. */
-  readonly onRefusal?: (key: TrialKey, error: SpindleKVError) => void | Promise<void>;
+  readonly onRefusal?: RefusalListener<TrialKey>;
 }
 
 export interface TrialProgress {
@@ -150,14 +147,8 @@ async function runTrial(
   question: Int32Array,
   answer: Int32Array,
 ): Promise<Trial | undefined> {
-  let fork: CompressedFork;
-  try {
-    fork = await compressFork(base, key);
-  } catch (error) {
-    if (options.onRefusal === undefined || !isRefusal(error)) throw error;
-    await options.onRefusal(key, error);
-    return undefined;
-  }
+  const fork = await compressFork(base, key, options.onRefusal);
+  if (fork === undefined) return undefined;
   const { cache, compressMs } = fork;
   try {
     const bytes = cache.stats();
