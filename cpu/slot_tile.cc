@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "cpu/convert.h"
+#include "cpu/prefetch.h"
 
 namespace spindlekv::cpu {
 namespace {
@@ -29,8 +30,14 @@ float magnitude(const void* values, int32_t dtype, int slot) {
   }
 }
 
-// The run that holds `slot`: the last one that begins at or before it and is not empty.
+// The run that holds `slot`: the last one that begins at or before it and is not empty. Pages of
+// one size are found where they must be; a search through many of them misses the caches.
 int find_run(const SlotSource& source, int slot) {
+  const int guess = static_cast<int>(int64_t{slot} * source.n_runs / source.slots);
+  for (int i = std::max(guess - 1, 0); i < std::min(guess + 2, source.n_runs); ++i) {
+    const int first = slot - source.runs[i].slot_base;
+    if (first >= 0 && first < source.runs[i].slots) return i;
+  }
   const SkvRun* const end = source.runs + source.n_runs;
   const SkvRun* const after = std::upper_bound(
       source.runs, end, slot, [](int wanted, const SkvRun& run) { return wanted < run.slot_base; });
@@ -97,6 +104,17 @@ void add_run(const SlotSource& source, const SkvRun& run, int first, int n, int 
   }
 }
 
+// Positions of the tile that begins at `slot`, in the run given or the one after it: each page has
+// its own.
+SKV_PREFETCH void prefetch_positions(const SlotSource& source, int run_index, int slot) {
+  const SkvRun* run = source.runs + run_index;
+  if (slot >= run->slot_base + run->slots) {
+    if (run_index + 1 >= source.n_runs) return;
+    ++run;
+  }
+  prefetch_bytes(run->positions + (slot - run->slot_base), kTileSlots * sizeof(int32_t));
+}
+
 void read_tile(const SlotSource& source, int first_slot, int count, bool is_lazy, SlotTile* tile) {
   tile->count = count;
   tile->has_turn = tile->has_k_magnitude = tile->has_v_magnitude = false;
@@ -114,6 +132,7 @@ void read_tile(const SlotSource& source, int first_slot, int count, bool is_lazy
     add_run(source, run, first, n, filled, is_lazy, tile);
     filled += n;
   }
+  prefetch_positions(source, run_index - 1, first_slot + count);
   std::fill(tile->k + filled, tile->k + kTileSlots, tile->k[filled - 1]);
   std::fill(tile->v + filled, tile->v + kTileSlots, tile->v[filled - 1]);
 }

@@ -1,9 +1,9 @@
 // Scores and values of a whole tile of one raw run, read where it is stored: most of what decode
 // reads.
 //
-// The rows lie one behind the other and the next tile's behind them, so each step asks for as many
-// bytes as it reads, kFarBytes and kNearBytes further on. The dimensions of most models are known
-// to the compiler.
+// The rows lie one behind the other and the next tile's anywhere, as a rule in another page, so
+// each step asks for as many bytes as it reads, kFarBytes and kNearBytes further on of this tile
+// and then of the next. The dimensions of most models are known to the compiler.
 #pragma once
 
 #include <cstdint>
@@ -36,15 +36,26 @@ SKV_PREFETCH void prefetch_part(const char* rows, int begin) {
   }
 }
 
-// A tile whose rows, and the next tile's behind them, are adjacent. kDim: head_dim where the
-// compiler knows it, or 0. kAsks: whether the rows to come are prefetched.
+// A tile of adjacent rows. kDim: head_dim where the compiler knows it, or 0. kAsks: whether the
+// rows to come are prefetched.
 template <class Element, int kDim, bool kAsks>
 struct AdjacentRows {
   const Element* rows;
+  const Element* next;  // the tile that is read after this one
   int head_dim;
 
   int dim() const { return kDim > 0 ? kDim : head_dim; }
   const Element* row(int slot) const { return rows + slot * dim(); }
+  // What is read `distance` bytes, a tile at most, after the row of `slot`.
+  const char* after(int slot, int distance) const {
+    const int row_bytes = dim() * static_cast<int>(sizeof(Element));
+    const int tile_bytes = kTileSlots * row_bytes;
+    const int at = slot * row_bytes + (distance < tile_bytes ? distance : tile_bytes);
+    return at < tile_bytes ? reinterpret_cast<const char*>(rows) + at
+                           : reinterpret_cast<const char*>(next) + (at - tile_bytes);
+  }
+  const char* far(int slot) const { return after(slot, kFarBytes); }
+  const char* near(int slot) const { return after(slot, kNearBytes); }
 };
 
 // out[r * 64 + slot] = q[r] . k[slot].
@@ -63,11 +74,9 @@ inline void score_adjacent(const float* q, const AdjacentRows<Element, kDim, kAs
     int d = 0;
     for (; d + kWidth <= n; d += kWidth) {
       if constexpr (kAsks) {
-        const char* const begin = reinterpret_cast<const char*>(row[0]);
         const int at = kQuad * d * kBytes;
-        if (d < far_end)
-          prefetch_part<kQuad * kWidth * kBytes, kSecondLevel>(begin + kFarBytes, at);
-        prefetch_part<kQuad * kWidth * kBytes, kFirstLevel>(begin + kNearBytes, at);
+        if (d < far_end) prefetch_part<kQuad * kWidth * kBytes, kSecondLevel>(k.far(slot), at);
+        prefetch_part<kQuad * kWidth * kBytes, kFirstLevel>(k.near(slot), at);
       }
       load_quad(row, d, key);
       sums.add(q + d, padded_dim(n), key);
@@ -98,10 +107,9 @@ inline void add_adjacent_columns(const float* p, const AdjacentRows<Element, kDi
   for (int slot = 0; slot < kTileSlots; ++slot) {
     const Element* const row = v.row(slot) + d;
     if constexpr (kAsks) {
-      const char* const begin = reinterpret_cast<const char*>(v.row(slot));
       const int at = d * static_cast<int>(sizeof(Element));
-      prefetch_part<kBytes, kSecondLevel>(begin + kFarBytes, at);
-      prefetch_part<kBytes, kFirstLevel>(begin + kNearBytes, at);
+      prefetch_part<kBytes, kSecondLevel>(v.far(slot), at);
+      prefetch_part<kBytes, kFirstLevel>(v.near(slot), at);
     }
     Vec value[kVecs];
 #pragma GCC unroll 4

@@ -180,6 +180,7 @@ template <class Element, int kDim>
 struct AdjacentScoreCall {
   const float* q;
   const Element* k;
+  const Element* next;
   int head_dim;
   float* out;
   template <int kRows>
@@ -187,9 +188,9 @@ struct AdjacentScoreCall {
     const float* const rows = q + r * padded_dim(head_dim);
     float* const scores = out + r * kTileSlots;
     if (r == 0) {
-      score_adjacent<kRows>(rows, AdjacentRows<Element, kDim, true>{k, head_dim}, scores);
+      score_adjacent<kRows>(rows, AdjacentRows<Element, kDim, true>{k, next, head_dim}, scores);
     } else {
-      score_adjacent<kRows>(rows, AdjacentRows<Element, kDim, false>{k, head_dim}, scores);
+      score_adjacent<kRows>(rows, AdjacentRows<Element, kDim, false>{k, next, head_dim}, scores);
     }
   }
 };
@@ -198,6 +199,7 @@ template <class Element, int kDim>
 struct AdjacentValueCall {
   const float* p;
   const Element* v;
+  const Element* next;
   int head_dim;
   const float* factor;
   float* acc;
@@ -206,10 +208,11 @@ struct AdjacentValueCall {
     const float* const weights = p + r * kTileSlots;
     float* const rows = acc + r * padded_dim(head_dim);
     if (r == 0) {
-      add_adjacent<kRows>(weights, AdjacentRows<Element, kDim, true>{v, head_dim}, factor, rows);
-    } else {
-      add_adjacent<kRows>(weights, AdjacentRows<Element, kDim, false>{v, head_dim}, factor + r,
+      add_adjacent<kRows>(weights, AdjacentRows<Element, kDim, true>{v, next, head_dim}, factor,
                           rows);
+    } else {
+      add_adjacent<kRows>(weights, AdjacentRows<Element, kDim, false>{v, next, head_dim},
+                          factor + r, rows);
     }
   }
 };
@@ -221,22 +224,22 @@ struct Memory {
   TurnedScores* turned;
 };
 
-// Whether the rows of an adjacent tile go on where it ends, so that adjacent_rows.h reads them.
-struct Going {
-  bool k_on, v_on;
-};
+// Whether adjacent_rows.h scores the keys of a tile.
+bool has_adjacent_keys(const SlotTile& tile) { return tile.is_adjacent && !tile.has_turn; }
 
-Going going_of(const SlotTile& tile, const SlotTile& next, int row_bytes) {
-  if (!tile.is_adjacent) return {false, false};
-  const auto goes_on = [&](const void* const* rows, const void* const* next_rows) {
-    return next_rows[0] == static_cast<const char*>(rows[0]) + kTileSlots * row_bytes;
-  };
-  return {!tile.has_turn && goes_on(tile.k, next.k), goes_on(tile.v, next.v)};
+// The tile that adjacent rows go on in: this one again where the next one's are scattered.
+const SlotTile& tile_after(const SlotTile& tile, const SlotTile& next) {
+  return next.is_adjacent ? next : tile;
+}
+
+template <class Element>
+const Element* first_row(const void* const* rows) {
+  return static_cast<const Element*>(rows[0]);
 }
 
 template <class Element>
 void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile& next,
-           const Going& going, int rows, int dim) {
+           int rows, int dim) {
   const SkvAttendParams& params = *task.parts->params;
   const int head_dim = params.head_dim;
   const int bytes = head_dim * static_cast<int>(sizeof(Element));
@@ -245,11 +248,12 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
     const void* rows_ahead[kTileSlots];
     for (int i = 0; i < kTileSlots; ++i) rows_ahead[i] = keys.near(i);
     score_turned(memory.turned, tile.k, tile.turn, tile.count, rows_ahead, memory.scores);
-  } else if (going.k_on) {
+  } else if (has_adjacent_keys(tile)) {
+    const Element* const k = first_row<Element>(tile.k);
+    const Element* const k_after = first_row<Element>(tile_after(tile, next).k);
     with_known_dim(head_dim, [&](auto known) {
       by_rows<kRowsOfStream>(
-          rows, AdjacentScoreCall<Element, known>{memory.q, static_cast<const Element*>(tile.k[0]),
-                                                  head_dim, memory.scores});
+          rows, AdjacentScoreCall<Element, known>{memory.q, k, k_after, head_dim, memory.scores});
     });
   } else {
     const ScatteredRows keys{tile.k, tile.k, next.k, bytes};
@@ -302,7 +306,7 @@ bool hides_nonfinite(const AttendTask& task, bool hidden, SlotTile* tile) {
 
 template <class Element>
 void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile& next,
-         const Going& going, bool hides_nonfinite, int rows, int dim) {
+         bool hides_nonfinite, int rows, int dim) {
   const int head_dim = task.parts->params->head_dim;
   if (hides_nonfinite) {
     add_values_apart<Element>(memory.scores, tile.v, rows, tile.count, head_dim, dim, memory.factor,
@@ -310,11 +314,13 @@ void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, con
     return;
   }
   const int bytes = head_dim * static_cast<int>(sizeof(Element));
-  if (going.v_on) {
+  if (tile.is_adjacent) {
+    const Element* const v = first_row<Element>(tile.v);
+    const Element* const v_after = first_row<Element>(tile_after(tile, next).v);
     with_known_dim(head_dim, [&](auto known) {
-      by_rows<kRowsOfStream>(rows, AdjacentValueCall<Element, known>{
-                                       memory.scores, static_cast<const Element*>(tile.v[0]),
-                                       head_dim, memory.factor, task.acc});
+      by_rows<kRowsOfStream>(rows,
+                             AdjacentValueCall<Element, known>{memory.scores, v, v_after, head_dim,
+                                                               memory.factor, task.acc});
     });
     return;
   }
@@ -353,7 +359,8 @@ void stream(const AttendTask& task) {
         begin_turned_scores(*task.parts->params, memory.q, rows, memory.factor + padded_rows(rows));
   }
 
-  const int row_bytes = task.parts->params->head_dim * static_cast<int>(sizeof(Element));
+  const int head_dim = task.parts->params->head_dim;
+  const int row_bytes = head_dim * static_cast<int>(sizeof(Element));
   SlotTile tiles[2];
   const int n_tiles = tiles_of(task.n_slots);
   const auto read = [&](int first, int end, SlotTile* tile) {
@@ -370,22 +377,23 @@ void stream(const AttendTask& task) {
     const bool is_last = from >= end;
     if (!is_last) read(from, end, &next);
     SlotTile& ahead = is_last ? tile : next;
-    const Going going = going_of(tile, ahead, row_bytes);
-    if (!going.k_on || !going.v_on) {
+    const bool adjacent_keys = has_adjacent_keys(tile);
+    if (!adjacent_keys) {
       write_rows(task.source, &tile);
       write_rows(task.source, &ahead);
     }
     float* const kept =
         task.logits == nullptr ? nullptr : task.logits + int64_t{i} * rows * kTileSlots;
-    score<Element>(task, memory, tile, ahead, going, rows, dim);
+    score<Element>(task, memory, tile, ahead, rows, dim);
     const ScatteredRows keys{tile.k, tile.k, ahead.k, row_bytes};
+    const AdjacentRows<Element, 0, true> adjacent{
+        first_row<Element>(tile.k), first_row<Element>(tile_after(tile, ahead).k), head_dim};
     const auto far_key = [&](int slot) {
-      return going.k_on ? static_cast<const char*>(tile.k[0]) + slot * row_bytes + kFarBytes
-                        : keys.far(slot);
+      return adjacent_keys ? adjacent.far(slot) : keys.far(slot);
     };
     const bool hidden = weigh(task, memory, tile, row_bytes, far_key, kept);
-    add<Element>(task, memory, tile, ahead, going, hides_nonfinite<Element>(task, hidden, &tile),
-                 rows, dim);
+    add<Element>(task, memory, tile, ahead, hides_nonfinite<Element>(task, hidden, &tile), rows,
+                 dim);
   }
 }
 
