@@ -30,6 +30,18 @@ inline Four load_four(const float* p) {
 }
 inline void store_four(float* p, Four x) { memcpy(p, &x, sizeof(x)); }
 
+inline void transpose(Four (&rows)[kFour]) {
+  const auto [a, b, c, d] = rows;
+  const Four ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  const Four ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const Four cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+  const Four cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  rows[0] = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
+  rows[1] = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
+  rows[2] = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
+  rows[3] = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+}
+
 constexpr int kKeysAhead = 16;  // slots; their rows come from the second-level cache at best
 constexpr int kWordsAtOnce = 16;
 
@@ -52,9 +64,14 @@ struct Memory {
   float* turning;    // turned_scores_floats
 };
 
-inline int reference(const void* refs, int ref_bytes, int slot) {
-  return ref_bytes == 2 ? static_cast<const uint16_t*>(refs)[slot]
-                        : static_cast<const int32_t*>(refs)[slot];
+// Calls call(refs + first) with the type that the run's references have.
+template <class Call>
+inline void with_refs(const SkvRun& run, const void* refs, int first, const Call& call) {
+  if (run.ref_bytes == 2) {
+    call(static_cast<const uint16_t*>(refs) + first);
+  } else {
+    call(static_cast<const int32_t*>(refs) + first);
+  }
 }
 
 // Magnitudes of `count` slots as floats; 1 beyond.
@@ -67,7 +84,7 @@ inline void load_magnitudes(const void* values, int first, int count, float* out
   for (; i < kTileSlots; ++i) out[i] = 1.0f;
 }
 
-// What finish_logits reads.
+// What logits_of reads.
 void describe(const Piece& piece, int first, int count, SlotTile* tile) {
   const SkvRun& run = *piece.run;
   tile->count = count;
@@ -102,20 +119,29 @@ void look_up_products(const Piece& piece, const Memory& memory) {
   }
 }
 
-void score_by_products(const Piece& piece, const Memory& memory, int first, int count, float* x) {
-  for (int i = 0; i < count; ++i) {
-    const int ref = reference(piece.run->k_ref, piece.run->ref_bytes, first + i);
-    const float* const products = memory.bins + int64_t{ref} * piece.fours;
-    for (int r = 0; r < piece.rows; ++r) x[r * kTileSlots + i] = products[r];
+// x[r][i] = products[refs[i]][r].
+template <class Ref>
+void pick_products(const Piece& piece, const Memory& memory, const Ref* refs, int count, float* x) {
+  const auto products_of = [&](int i) { return memory.bins + int64_t{refs[i]} * piece.fours; };
+  int i = 0;
+  for (; i + kFour <= count; i += kFour) {
+    for (int r = 0; r < piece.rows; r += kFour) {
+      Four rows[kFour];
+      for (int j = 0; j < kFour; ++j) rows[j] = load_four(products_of(i + j) + r);
+      transpose(rows);
+      for (int j = 0; j < kFour && r + j < piece.rows; ++j) {
+        store_four(x + (r + j) * kTileSlots + i, rows[j]);
+      }
+    }
+  }
+  for (; i < count; ++i) {
+    for (int r = 0; r < piece.rows; ++r) x[r * kTileSlots + i] = products_of(i)[r];
   }
 }
 
-template <class Ref>
-inline void find_rows(const void* words, int64_t row_bytes, const void* refs, int first, int n,
-                      const void** rows) {
-  const Ref* const from = static_cast<const Ref*>(refs) + first;
-  const char* const base = static_cast<const char*>(words);
-  for (int i = 0; i < n; ++i) rows[i] = base + static_cast<int64_t>(from[i]) * row_bytes;
+void score_by_products(const Piece& piece, const Memory& memory, int first, int count, float* x) {
+  with_refs(*piece.run, piece.run->k_ref, first,
+            [&](const auto* refs) { pick_products(piece, memory, refs, count, x); });
 }
 
 template <class Element>
@@ -125,11 +151,10 @@ void score_by_turning(const Piece& piece, TurnedScores* turned, int first, int c
   const int left = piece.first + piece.count - first;
   const int known = left < count + kKeysAhead ? left : count + kKeysAhead;
   const void* rows[kTileSlots + kKeysAhead];
-  if (run.ref_bytes == 2) {
-    find_rows<uint16_t>(run.k, row_bytes, run.k_ref, first, known, rows);
-  } else {
-    find_rows<int32_t>(run.k, row_bytes, run.k_ref, first, known, rows);
-  }
+  with_refs(run, run.k_ref, first, [&](const auto* refs) {
+    const char* const words = static_cast<const char*>(run.k);
+    for (int i = 0; i < known; ++i) rows[i] = words + refs[i] * row_bytes;
+  });
   for (int i = known; i < count + kKeysAhead; ++i) rows[i] = rows[known - 1];
   if (piece.params->reindex == 0) {
     return score_turned(turned, rows, run.positions + first, count, rows + kKeysAhead, x);
@@ -148,13 +173,12 @@ void finish_tile(const AttendTask& task, const Piece& piece, int first, int coun
   load_magnitudes<Element>(piece.run->k_magnitude, first, count, magnitude);
   const Extent extent = position_extent(tile);
   for_each_row(task, [&](int r, const SkvAttendParams& params, int head, int32_t position) {
-    float* const row = x + r * kTileSlots;
-    for (int i = 0; i < kTileSlots; i += kWidth) {
-      store(row + i, mul(load(row + i), load(magnitude + i)));
-    }
+    float* const at = x + r * kTileSlots;
     const Sight sight = row_sight(tile, extent, head, params.causal != 0, position);
-    finish_logits(tile, sight, params.scale, row);
-    const float most = row_max(row);
+    const TileRow products = times(load_tile_row(at), magnitude);
+    const TileRow logits = logits_of(tile, sight, params.scale, products);
+    store_tile_row(at, logits);
+    const float most = row_max(logits);
     task.m[r] = most > task.m[r] ? most : task.m[r];
   });
 }
@@ -187,19 +211,30 @@ void turn_weights(const Memory& memory, int fours) {
   for (int r = 0; r < fours; r += kFour) {
     const float* const in = memory.weights + r * kTileSlots;
     for (int s = 0; s < kTileSlots; s += kFour) {
-      const Four a = load_four(in + s);
-      const Four b = load_four(in + kTileSlots + s);
-      const Four c = load_four(in + 2 * kTileSlots + s);
-      const Four d = load_four(in + 3 * kTileSlots + s);
-      const Four ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-      const Four ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-      const Four cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-      const Four cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+      Four rows[kFour];
+      for (int j = 0; j < kFour; ++j) rows[j] = load_four(in + j * kTileSlots + s);
+      transpose(rows);
       float* const out = memory.by_slot + s * fours + r;
-      store_four(out, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
-      store_four(out + fours, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
-      store_four(out + 2 * fours, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
-      store_four(out + 3 * fours, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
+      for (int j = 0; j < kFour; ++j) store_four(out + j * fours, rows[j]);
+    }
+  }
+}
+
+// bins[refs[i]] += by_slot[i].
+template <class Ref>
+void add_to_bins(const Piece& piece, const Memory& memory, const Ref* refs, int count) {
+  const int fours = piece.fours;
+  if (fours == kFour) {
+    for (int i = 0; i < count; ++i) {
+      float* const bin = memory.bins + int64_t{refs[i]} * kFour;
+      store_four(bin, load_four(bin) + load_four(memory.by_slot + i * kFour));
+    }
+    return;
+  }
+  for (int i = 0; i < count; ++i) {
+    float* const bin = memory.bins + int64_t{refs[i]} * fours;
+    for (int r = 0; r < fours; r += kFour) {
+      store_four(bin + r, load_four(bin + r) + load_four(memory.by_slot + i * fours + r));
     }
   }
 }
@@ -218,24 +253,13 @@ void fill_bins(const Piece& piece, const Memory& memory, const float* m, float* 
     const int count = piece.count - at < kTileSlots ? piece.count - at : kTileSlots;
     load_magnitudes<Element>(run.v_magnitude, first, count, magnitude);
     for (int r = 0; r < piece.rows; ++r) {
-      const Vec pivot = splat(finite_pivot(m[r]));
-      float* const p = memory.weights + r * kTileSlots;
-      for (int i = 0; i < kTileSlots; i += kWidth) {
-        store(p + i, exp_fast(sub(load(x + r * kTileSlots + i), pivot)));
-      }
+      const TileRow p = exp_from(load_tile_row(x + r * kTileSlots), finite_pivot(m[r]));
       l[r] += sum_64(p);
-      for (int i = 0; i < kTileSlots; i += kWidth) {
-        store(p + i, mul(load(p + i), load(magnitude + i)));
-      }
+      store_tile_row(memory.weights + r * kTileSlots, times(p, magnitude));
     }
     turn_weights(memory, piece.fours);
-    for (int i = 0; i < count; ++i) {
-      const int ref = reference(run.v_ref, run.ref_bytes, first + i);
-      float* const bin = memory.bins + int64_t{ref} * piece.fours;
-      for (int r = 0; r < piece.fours; r += kFour) {
-        store_four(bin + r, load_four(bin + r) + load_four(memory.by_slot + i * piece.fours + r));
-      }
-    }
+    with_refs(run, run.v_ref, first,
+              [&](const auto* refs) { add_to_bins(piece, memory, refs, count); });
   }
 }
 

@@ -263,9 +263,7 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
   if (!tile.has_k_magnitude) return;
   for (int r = 0; r < rows; ++r) {
     float* const x = memory.scores + r * kTileSlots;
-    for (int i = 0; i < kTileSlots; i += kWidth) {
-      store(x + i, mul(load(x + i), load(tile.k_magnitude + i)));
-    }
+    store_tile_row(x, times(load_tile_row(x), tile.k_magnitude));
   }
 }
 
@@ -283,14 +281,10 @@ bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, i
     float* const x = memory.scores + r * kTileSlots;
     const Sight sight = row_sight(tile, extent, head, params.causal != 0, position);
     hidden = hidden || hides(sight);
-    TileRow row = logits_of(tile, sight, params.scale, x);
+    TileRow row = logits_of(tile, sight, params.scale, load_tile_row(x));
     if (kept != nullptr) store_tile_row(kept + r * kTileSlots, row);
     memory.factor[r] = advance_row(&row, task.m + r, task.l + r);
-    if (tile.has_v_magnitude) {
-      for (int v = 0; v < kTileVecs; ++v) {
-        row.part[v] = mul(row.part[v], load(tile.v_magnitude + v * kWidth));
-      }
-    }
+    if (tile.has_v_magnitude) row = times(row, tile.v_magnitude);
     store_tile_row(x, row);
   });
   return hidden;

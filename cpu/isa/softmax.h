@@ -66,9 +66,8 @@ static inline void store_tile_row(float* x, const TileRow& row) {
 
 // x * scale + beta where visible, -inf elsewhere (the product rounded first: canonical).
 static inline TileRow logits_of(const SlotTile& tile, const Sight& sight, float scale,
-                                const float* x) {
+                                TileRow row) {
   const Vec hidden = splat(kNegativeInfinity);
-  TileRow row = load_tile_row(x);
 #pragma GCC unroll 16
   for (int v = 0; v < kTileVecs; ++v) row.part[v] = mul(row.part[v], splat(scale));
   if (tile.has_beta) {
@@ -93,8 +92,18 @@ static inline TileRow logits_of(const SlotTile& tile, const Sight& sight, float 
   return row;
 }
 
-static inline void finish_logits(const SlotTile& tile, const Sight& sight, float scale, float* x) {
-  store_tile_row(x, logits_of(tile, sight, scale, x));
+// Each number times its own factor, [64].
+static inline TileRow times(TileRow row, const float* factors) {
+#pragma GCC unroll 16
+  for (int v = 0; v < kTileVecs; ++v) row.part[v] = mul(row.part[v], load(factors + v * kWidth));
+  return row;
+}
+
+// exp(x - pivot).
+static inline TileRow exp_from(TileRow row, float pivot) {
+#pragma GCC unroll 16
+  for (int v = 0; v < kTileVecs; ++v) row.part[v] = exp_fast(sub(row.part[v], splat(pivot)));
+  return row;
 }
 
 static inline float row_max(const TileRow& row) {
@@ -134,8 +143,7 @@ static inline float advance_row(TileRow* x, float* m, float* l) {
   const float tile_max = row_max(*x);
   const float maximum = tile_max > *m ? tile_max : *m;
   const float pivot = finite_pivot(maximum);
-#pragma GCC unroll 16
-  for (int v = 0; v < kTileVecs; ++v) x->part[v] = exp_fast(sub(x->part[v], splat(pivot)));
+  *x = exp_from(*x, pivot);
   // Most tiles leave the maximum as it was.
   const float change = maximum == *m ? 1.0f : exp_of(*m - pivot);
   *l = *l * change + sum_64(*x);

@@ -80,9 +80,11 @@ void make_angles(const TurnedScores& scores) {
   }
 }
 
+// Slots that do not turn (-1) are in a block of their own, at its first place.
+int place_in_block(int32_t turn) { return turn < 0 ? 0 : turn % kTurnBlock; }
+
 const float* angles_of(const TurnedScores& scores, int32_t turn) {
-  const int place = turn < 0 ? 0 : turn % kTurnBlock;
-  return scores.angles + place * scores.turns * 2 * kWidth;
+  return scores.angles + place_in_block(turn) * scores.turns * 2 * kWidth;
 }
 
 // ---- the queries of a block -------------------------------------------------------------
@@ -159,8 +161,9 @@ inline void load_turned(const Element* row, int pairs, int at, const float* angl
 
 // kTurns: scores.turns where it is known and all of a key turns, or 0.
 template <class Element, bool kNorm, int kRows, int kTurns>
-inline void score_quad(const TurnedScores& scores, const float* q, const Element* const* k,
-                       const float* const* angles, float* out, int out_stride) {
+[[gnu::always_inline]] inline void score_quad(const TurnedScores& scores, const float* q,
+                                              const Element* const* k, const float* const* angles,
+                                              float* out, int out_stride) {
   const int turns = kTurns > 0 ? kTurns : scores.turns;
   const int pairs = kTurns > 0 ? kTurns * kWidth : pairs_of(scores);
   const int stride = kTurns > 0 ? kTurns * 2 * kWidth : scores.stride;
@@ -206,24 +209,6 @@ void score_quad_stored(const TurnedScores& scores, const float* q, const Element
   by_rows(scores.rows, DotCall<float>{q, scores.stride, rows, scores.stride, out, out_stride});
 }
 
-template <class Element, bool kNorm, int kTurns>
-inline void score_rows(const TurnedScores& scores, const float* q, const Element* const* k,
-                       const float* const* angles, float* out, int out_stride) {
-  if (kWidth < 16) return score_quad_stored<Element, kNorm>(scores, q, k, angles, out, out_stride);
-  switch (scores.rows) {
-    case 1:
-      return score_quad<Element, kNorm, 1, kTurns>(scores, q, k, angles, out, out_stride);
-    case 2:
-      return score_quad<Element, kNorm, 2, kTurns>(scores, q, k, angles, out, out_stride);
-    case 3:
-      return score_quad<Element, kNorm, 3, kTurns>(scores, q, k, angles, out, out_stride);
-    case 4:
-      return score_quad<Element, kNorm, 4, kTurns>(scores, q, k, angles, out, out_stride);
-    default:
-      return score_quad_stored<Element, kNorm>(scores, q, k, angles, out, out_stride);
-  }
-}
-
 // ---- a tile ------------------------------------------------------------------------------
 
 struct Tile {
@@ -234,32 +219,59 @@ struct Tile {
   int count;
 };
 
-// Four slots of one block, by the queries of that block; slots from `to` on repeat the last one.
-template <class Element, bool kNorm, int kTurns>
-inline void score_four(const TurnedScores& scores, const float* q, const Tile& tile, int slot,
-                       int to) {
+// Slots [from, to) of one block, by the queries q of that block. kRows: all query rows where they
+// and the keys fit the registers, or 0.
+template <class Element, bool kNorm, int kRows, int kTurns>
+void score_slots(const TurnedScores& scores, const float* q, const Tile& tile, int from, int to) {
+  const int angle_floats = (kTurns > 0 ? kTurns : scores.turns) * 2 * kWidth;
+  const int head_dim = kTurns > 0 ? kTurns * 2 * kWidth : scores.head_dim;
+  const auto score = [&](const Element* const* k, const float* const* angles, float* out,
+                         int stride) {
+    if constexpr (kRows > 0) {
+      score_quad<Element, kNorm, kRows, kTurns>(scores, q, k, angles, out, stride);
+    } else {
+      score_quad_stored<Element, kNorm>(scores, q, k, angles, out, stride);
+    }
+  };
   const Element* k[kQuad];
   const float* angles[kQuad];
+  const auto find = [&](int i, int slot) {
+    k[i] = static_cast<const Element*>(tile.k[slot]);
+    angles[i] = scores.angles + place_in_block(tile.turn[slot]) * angle_floats;
+  };
+  int slot = from;
+  for (; slot + kQuad <= to; slot += kQuad) {
 #pragma GCC unroll 4
+    for (int i = 0; i < kQuad; ++i) {
+      find(i, slot + i);
+      prefetch_bytes(tile.ahead[slot + i], head_dim * sizeof(Element));
+    }
+    score(k, angles, tile.out + slot, kTileSlots);
+  }
+  if (slot == to) return;
   for (int i = 0; i < kQuad; ++i) {
     const int each = slot + i < to ? slot + i : to - 1;
-    k[i] = static_cast<const Element*>(tile.k[each]);
-    angles[i] = angles_of(scores, tile.turn[each]);
-    if (slot + i < to) prefetch_bytes(tile.ahead[each], scores.head_dim * sizeof(Element));
+    find(i, each);
+    prefetch_bytes(tile.ahead[each], head_dim * sizeof(Element));
   }
-  if (slot + kQuad <= to) {
-    score_rows<Element, kNorm, kTurns>(scores, q, k, angles, tile.out + slot, kTileSlots);
-  } else {
-    Columns columns(tile.out + slot, to - slot);
-    score_rows<Element, kNorm, kTurns>(scores, q, k, angles, columns.target(), columns.stride());
-    columns.finish(scores.rows);
-  }
+  Columns columns(tile.out + slot, to - slot);
+  score(k, angles, columns.target(), columns.stride());
+  columns.finish(scores.rows);
 }
 
 template <class Element, bool kNorm, int kTurns>
-void score_slots(const TurnedScores& scores, const float* q, const Tile& tile, int from, int to) {
-  for (int slot = from; slot < to; slot += kQuad) {
-    score_four<Element, kNorm, kTurns>(scores, q, tile, slot, to);
+void score_rows(const TurnedScores& scores, const float* q, const Tile& tile, int from, int to) {
+  switch (kWidth < 16 ? 0 : scores.rows) {
+    case 1:
+      return score_slots<Element, kNorm, 1, kTurns>(scores, q, tile, from, to);
+    case 2:
+      return score_slots<Element, kNorm, 2, kTurns>(scores, q, tile, from, to);
+    case 3:
+      return score_slots<Element, kNorm, 3, kTurns>(scores, q, tile, from, to);
+    case 4:
+      return score_slots<Element, kNorm, 4, kTurns>(scores, q, tile, from, to);
+    default:
+      return score_slots<Element, kNorm, 0, kTurns>(scores, q, tile, from, to);
   }
 }
 
@@ -269,11 +281,11 @@ void score_block(const TurnedScores& scores, const float* q, const Tile& tile, i
   const bool is_whole = scores.rests == 0 && pairs_of(scores) == scores.turns * kWidth;
   switch (is_whole ? scores.head_dim : 0) {
     case 64:
-      return score_slots<Element, kNorm, 32 / kWidth>(scores, q, tile, from, to);
+      return score_rows<Element, kNorm, 32 / kWidth>(scores, q, tile, from, to);
     case 128:
-      return score_slots<Element, kNorm, 64 / kWidth>(scores, q, tile, from, to);
+      return score_rows<Element, kNorm, 64 / kWidth>(scores, q, tile, from, to);
     default:
-      return score_slots<Element, kNorm, 0>(scores, q, tile, from, to);
+      return score_rows<Element, kNorm, 0>(scores, q, tile, from, to);
   }
 }
 
