@@ -115,7 +115,14 @@ SKV_PREFETCH void prefetch_positions(const SlotSource& source, int run_index, in
   prefetch_bytes(run->positions + (slot - run->slot_base), kTileSlots * sizeof(int32_t));
 }
 
-void read_tile(const SlotSource& source, int first_slot, int count, bool is_lazy, SlotTile* tile) {
+// Whether a tile that ends before run `index` is followed by whole ones.
+bool begins_whole_tile(const SlotSource& source, int index) {
+  return index < source.n_runs && source.runs[index].codec == SKV_CODEC_RAW &&
+         source.runs[index].slots >= kTileSlots;
+}
+
+void fill_tile(const SlotSource& source, int first_slot, int count, bool is_lazy,
+               bool may_end_early, SlotTile* tile) {
   tile->count = count;
   tile->has_turn = tile->has_k_magnitude = tile->has_v_magnitude = false;
   tile->has_mask = tile->has_beta = false;
@@ -131,8 +138,9 @@ void read_tile(const SlotSource& source, int first_slot, int count, bool is_lazy
     if (n <= 0) continue;  // an empty run
     add_run(source, run, first, n, filled, is_lazy, tile);
     filled += n;
+    if (may_end_early && begins_whole_tile(source, run_index)) tile->count = filled;
   }
-  prefetch_positions(source, run_index - 1, first_slot + count);
+  prefetch_positions(source, run_index - 1, first_slot + filled);
   std::fill(tile->k + filled, tile->k + kTileSlots, tile->k[filled - 1]);
   std::fill(tile->v + filled, tile->v + kTileSlots, tile->v[filled - 1]);
 }
@@ -140,11 +148,12 @@ void read_tile(const SlotSource& source, int first_slot, int count, bool is_lazy
 }  // namespace
 
 void read_slots(const SlotSource& source, int first_slot, int count, SlotTile* tile) {
-  read_tile(source, first_slot, count, false, tile);
+  fill_tile(source, first_slot, count, false, false, tile);
 }
 
-void read_slots_lazily(const SlotSource& source, int first_slot, int count, SlotTile* tile) {
-  read_tile(source, first_slot, count, true, tile);
+void read_slots_lazily(const SlotSource& source, int first_slot, int count, bool may_end_early,
+                       SlotTile* tile) {
+  fill_tile(source, first_slot, count, true, may_end_early, tile);
 }
 
 void write_rows(const SlotSource& source, SlotTile* tile) {

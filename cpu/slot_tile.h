@@ -60,8 +60,10 @@ static inline int tiles_of(int slots) {
 void read_slots(const SlotSource& source, int first_slot, int count, SlotTile* tile);
 
 // The same for a reader that finds the rows of adjacent tiles by itself: of theirs only row 0 is
-// written.
-void read_slots_lazily(const SlotSource& source, int first_slot, int count, SlotTile* tile);
+// written. may_end_early: the tile may hold fewer slots, so that the next one begins where its run
+// does and is adjacent.
+void read_slots_lazily(const SlotSource& source, int first_slot, int count, bool may_end_early,
+                       SlotTile* tile);
 
 // Writes the rows that read_slots_lazily left out.
 void write_rows(const SlotSource& source, SlotTile* tile);

@@ -355,21 +355,22 @@ void stream(const AttendTask& task) {
 
   const int head_dim = task.parts->params->head_dim;
   const int row_bytes = head_dim * static_cast<int>(sizeof(Element));
-  SlotTile tiles[2];
-  const int n_tiles = tiles_of(task.n_slots);
+  // Logits that are kept have their places in whole tiles.
+  const bool may_end_early = task.logits == nullptr;
   const auto read = [&](int first, int end, SlotTile* tile) {
     read_slots_lazily(task.source, task.first_slot + first, std::min(kTileSlots, end - first),
-                      tile);
+                      may_end_early, tile);
   };
+  SlotTile tiles[2];
   read(0, task.n_slots, &tiles[0]);
-  for (int i = 0; i < n_tiles; ++i) {
+  for (int i = 0, first = 0; first < task.n_slots; ++i) {
     SlotTile& tile = tiles[i % 2];
     SlotTile& next = tiles[(i + 1) % 2];
+    first += tile.count;
     // What is ahead of a piece's last tile is the next piece's first: as a rule this thread's too.
-    const int from = (i + 1) * kTileSlots;
-    const int end = i + 1 < n_tiles ? task.n_slots : task.source.slots - task.first_slot;
-    const bool is_last = from >= end;
-    if (!is_last) read(from, end, &next);
+    const int end = first < task.n_slots ? task.n_slots : task.source.slots - task.first_slot;
+    const bool is_last = first >= end;
+    if (!is_last) read(first, end, &next);
     SlotTile& ahead = is_last ? tile : next;
     const bool adjacent_keys = has_adjacent_keys(tile);
     if (!adjacent_keys) {
