@@ -25,15 +25,9 @@ export {
   type LayerBatchParams,
   type LayerItem,
 } from "./cache/attend-batch.js";
+export type { CacheRope, ForkOptions, KVCacheOptions, RankGroup } from "./cache/cache-options.js";
 export type { CompressOptions, CompressReport } from "./cache/compress.js";
-export {
-  type CacheRope,
-  type ForkOptions,
-  KVCache,
-  type KVCacheOptions,
-  type RankGroup,
-  type StepParams,
-} from "./cache/kv-cache.js";
+export { KVCache, type StepParams } from "./cache/kv-cache.js";
 export { type AttendOptions, LayerCache } from "./cache/layer-cache.js";
 export { type RowPrunerOptions, rowPruner } from "./cache/row-pruner.js";
 export type { RowRope } from "./cache/row-rope.js";

@@ -2,94 +2,26 @@ import type { Device } from "../device.js";
 import { argumentError, SpindleKVError, spindleError } from "../errors.js";
 import type { AsyncOptions } from "../jobs.js";
 import { full } from "../methods/full.js";
+import {
+  checkMethod,
+  checkMethodFits,
+  checkOptions,
+  type ForkOptions,
+  type KVCacheOptions,
+} from "./cache-options.js";
 import { type CompressOptions, type CompressReport, compressCache } from "./compress.js";
 import { AttentionSums } from "./attention-sums.js";
 import { Cascade } from "./cascade.js";
 import { HiddenCosine } from "./hidden-cosine.js";
 import { LayerCache } from "./layer-cache.js";
 import { maintainCache } from "./maintain.js";
-import {
-  isMaintained,
-  isWindowed,
-  type Method,
-  needsPreRopeKeys,
-  needsRope,
-  queriesOf,
-  sumsOf,
-} from "./method.js";
+import { isWindowed, type Method, needsPreRopeKeys, queriesOf, sumsOf } from "./method.js";
 import { type StorePolicies, storeAddon } from "./native-store.js";
 import { PagePool } from "./page-pool.js";
 import { SimilarityMemo } from "./similarity-memo.js";
 import type { Rows } from "./staging.js";
 import { runStep, runStepAsync, type ScoreSums, type StepInput, tokensOf } from "./step.js";
 import { type CacheStats, sumParts } from "./stats.js";
-
-/** RoPE of a model whose keys and queries come before rotation. */
-export interface CacheRope {
-  /** Base of the angles, > 1. */
-  readonly theta: number;
-  /** "norm": adjacent pairs (llama.cpp's llama models); "neox": half-split pairs (Hugging Face). */
-  readonly style: "norm" | "neox";
-  /** Leading dims that turn. Default headDim. */
-  readonly nRot?: number;
-  /** Frequency scaling, as `makeRopeTable` takes it. */
-  readonly scaling?: object;
-}
-
-/** Options of {@link KVCache}. */
-export interface KVCacheOptions {
-  readonly layers: number;
-  readonly queryHeads: number;
-  /** Divides queryHeads; at most 16 query heads per KV head. */
-  readonly kvHeads: number;
-  /** Multiple of 8, 8..512. */
-  readonly headDim: number;
-  /** Stored type of K and V. Default "f16". */
-  readonly dtype?: "f32" | "f16" | "bf16";
-  /** Given: keys and queries come before RoPE and the cache rotates them. Absent: they come rotated. */
-  readonly rope?: CacheRope;
-  /** Default: everything stays ({@link full}). */
-  readonly method?: Method;
-  /** Logit scale. Default 1 / sqrt(headDim). */
-  readonly scale?: number;
-  /** Memory to draw on; default: a pool of its own. */
-  readonly pool?: PagePool;
-  /** Slots of a page that takes appends, 1..65536. Default 64. */
-  readonly pageSlots?: number;
-  /** Store keys before RoPE although the method does not ask for it, for forks with methods that do. */
-  readonly preRopeKeys?: boolean;
-  /** Query rows recorded per layer for the scorer of a fork's method; default: what the own method needs. */
-  readonly recordQueries?: number;
-  /**
-   * Sums of attention that attend adds up for the scorer of a fork's method, per query head or per KV head; default:
-   * what the own method needs.
-   */
-  readonly accumulateScores?: "query-head" | "kv-head";
-  /** The other caches that hold KV heads of the same sequence; default: this one holds all. */
-  readonly ranks?: RankGroup;
-}
-
-/**
- * Tensor-parallel ranks: each holds some KV heads of every layer, in the order of the ranks. Budgets that look across
- * heads or layers exchange sums and histograms of a few hundred numbers, so that all ranks come to what one cache of
- * all heads would. Every rank holds equally many heads and calls `compress` and `maintain` alike. A target in bytes, or a
- * fraction of the native bytes, is over all ranks.
- */
-export interface RankGroup {
-  /** 0..size - 1. */
-  readonly rank: number;
-  readonly size: number;
-  /** Element-wise sum over the ranks; every rank calls it equally often with arrays of one length. */
-  readonly allReduce: (values: Float64Array) => Promise<Float64Array>;
-}
-
-/** Options of {@link KVCache.fork}. */
-export interface ForkOptions {
-  /** Method of the fork; default: the same. */
-  readonly method?: Method;
-  /** As for the cache itself. Default: as there for the same method, false for another one. */
-  readonly preRopeKeys?: boolean;
-}
 
 /** Parameters of {@link KVCache.step}: rows as `append` and `attend` take them, with the layers in front. */
 export interface StepParams {
@@ -170,9 +102,7 @@ export class KVCache {
     checkOptions(options);
     const method = options.method ?? full();
     const { queryHeads, kvHeads, headDim } = options;
-    checkNeeds(method, options);
-    checkScope(method, options.ranks);
-    checkSchedule(method);
+    checkMethodFits(method, options);
     // A fork goes on under the same policies; with another method it starts under that one's.
     const policies = source?.method === method ? source.#policies : initialPolicies(method);
     this.device = device;
@@ -503,120 +433,6 @@ function asCompressError(error: unknown): unknown {
   const message = `${op}: ${error.message.slice(error.op.length + 2)}`;
   const cause = code === "ERR_SPINDLEKV_ABORTED" ? error.cause : error;
   return new SpindleKVError({ code, op, message, nativeCode, cause });
-}
-
-/** What the native side does not check, or would name otherwise. */
-function checkOptions(options: KVCacheOptions): void {
-  const op = "KVCache";
-  if (typeof options !== "object" || options === null) {
-    throw argumentError(op, "an object", "options", options);
-  }
-  const { queryHeads, kvHeads, scale, pool, method, rope, recordQueries = 0 } = options;
-  const { accumulateScores, ranks } = options;
-  if (!Number.isInteger(kvHeads) || kvHeads < 1) {
-    throw argumentError(op, "a positive integer", "kvHeads", kvHeads);
-  }
-  if (!Number.isInteger(queryHeads) || queryHeads < 1 || queryHeads % kvHeads !== 0) {
-    throw argumentError(
-      op,
-      `a positive multiple of kvHeads (${kvHeads})`,
-      "queryHeads",
-      queryHeads,
-    );
-  }
-  if (queryHeads > 16 * kvHeads) {
-    throw argumentError(
-      op,
-      `at most 16 query heads per KV head (${kvHeads})`,
-      "queryHeads",
-      queryHeads,
-    );
-  }
-  if (scale !== undefined && !(Number.isFinite(scale) && scale > 0)) {
-    throw argumentError(op, "a finite number above 0", "scale", scale);
-  }
-  if (!Number.isInteger(recordQueries) || recordQueries < 0 || recordQueries > 65536) {
-    throw argumentError(op, "an integer in [0, 65536]", "recordQueries", recordQueries);
-  }
-  if (![undefined, "query-head", "kv-head"].includes(accumulateScores)) {
-    throw argumentError(op, '"query-head" or "kv-head"', "accumulateScores", accumulateScores);
-  }
-  if (ranks !== undefined) checkRanks(op, ranks);
-  if (rope !== undefined && (typeof rope !== "object" || rope === null)) {
-    throw argumentError(op, "an object", "rope", rope);
-  }
-  if (pool !== undefined && !(pool instanceof PagePool)) {
-    throw argumentError(op, "a PagePool", "pool", pool);
-  }
-  checkMethod(op, method);
-}
-
-function checkRanks(op: string, ranks: RankGroup): void {
-  if (typeof ranks !== "object" || ranks === null || typeof ranks.allReduce !== "function") {
-    throw argumentError(op, "an object with allReduce", "ranks", ranks);
-  }
-  const { rank, size } = ranks;
-  if (!Number.isInteger(size) || size < 1) {
-    throw argumentError(op, "a positive integer", "ranks.size", size);
-  }
-  if (!Number.isInteger(rank) || rank < 0 || rank >= size) {
-    throw argumentError(op, `an integer in [0, ${size - 1}]`, "ranks.rank", rank);
-  }
-}
-
-/** Methods are plain data: this tells one from anything else. */
-function checkMethod(op: string, method: Method | undefined): void {
-  if (method === undefined) return;
-  const isMethod = typeof method?.id === "string" && typeof method.codec?.id === "string";
-  if (!isMethod) throw argumentError(op, "a method made by compose()", "method", method);
-}
-
-function partThatTurns({ codec, positions, score, stepScore }: Method): string {
-  if (codec.id === "codebook") return "codec codebook";
-  if (positions === "reindexed") return "positions reindexed";
-  const scorer = [score, stepScore].find((each) => each?.needs.includes("pre-rope keys"));
-  return `score ${scorer?.id}`;
-}
-
-/** Fails before any work when a part of the method needs what the cache is not given. */
-function checkNeeds(method: Method, options: KVCacheOptions): void {
-  if (options.rope !== undefined || !needsRope(method)) return;
-  const part = partThatTurns(method);
-  throw spindleError(
-    "ERR_SPINDLEKV_MISSING_INPUT",
-    "KVCache",
-    `KVCache: expected keys before RoPE for ${part} of method ${method.id}, got a cache without rope`,
-  );
-}
-
-/** Ranks exchange sums of evidence, never scores of slots: one ranking for all heads of a layer would need them. */
-function checkScope({ id, score, stepScore }: Method, ranks: RankGroup | undefined): void {
-  if (ranks === undefined || ranks.size === 1) return;
-  for (const part of [score, stepScore]) {
-    if (part?.options.scope !== "layer") continue;
-    throw argumentError(
-      "KVCache",
-      `a method that ranks each KV head for itself with ${ranks.size} ranks ` +
-        `(score ${part.id}: scope "kv-head" instead of "layer")`,
-      "method",
-      id,
-    );
-  }
-}
-
-/** A method that goes on compressing needs room beside what it protects. */
-function checkSchedule(method: Method): void {
-  const { target, select, score } = method;
-  if (!isMaintained(method) || target === null || !("tokens" in target) || select === null) return;
-  const last = select.recent === "window" ? (score?.window ?? 0) : select.recent;
-  const guarded = select.sinks + (typeof last === "number" ? last : 0);
-  if (target.tokens > guarded) return;
-  throw argumentError(
-    "KVCache",
-    `more than the ${guarded} protected slots`,
-    "target.tokens",
-    target.tokens,
-  );
 }
 
 /** An every-step method with a target in tokens holds it from the first append on. */

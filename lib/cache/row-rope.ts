@@ -1,6 +1,6 @@
 /** RoPE on rows in host memory, for scorers that read rows instead of driving ops. */
 import { native } from "../native.js";
-import type { KVCacheOptions } from "./kv-cache.js";
+import type { KVCacheOptions } from "./cache-options.js";
 
 /** How a cache's rows turn. */
 export interface RowRope {

@@ -6,7 +6,7 @@
  * layer and after its attention was added) for methods that read it; metadata `rope_theta`, `rope_style`, `rope_dims`,
  * `query_rope`. Anything else is left unread.
  */
-import type { CacheRope } from "../cache/kv-cache.js";
+import type { CacheRope } from "../cache/cache-options.js";
 import { type Method, needsRope } from "../cache/method.js";
 import { argumentError, describeValue, spindleError } from "../errors.js";
 import { CommandFailure } from "./exit-status.js";
