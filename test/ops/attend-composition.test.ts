@@ -4,7 +4,7 @@ import { checkAttend, runAttend } from "../harness/attention.ts";
 import { describeOp, runCase, runCases } from "../harness/backends.ts";
 import { large, matrix } from "../harness/cases.ts";
 import { compareWithin } from "../harness/compare.ts";
-import { cutHead, lastPosition, logitScaleOf, makeHead } from "../harness/heads.ts";
+import { cutHead, lastPosition, logitScaleOf, makeHead, sliceRun } from "../harness/heads.ts";
 import type { Prng } from "../harness/prng.ts";
 import { attentionFloor } from "../harness/tolerance.ts";
 import { makeValues } from "../harness/values.ts";
@@ -19,15 +19,16 @@ function queryOver(
   heads: readonly HeadValues[],
   dtype: FloatDType,
   queries = 1,
+  headDim = HEAD_DIM,
 ): QueryValues {
   const queryPosition = Math.max(0, lastPosition(heads) - queries + 1);
   return {
-    headDim: HEAD_DIM,
+    headDim,
     group: GROUP,
     queries,
-    q: makeValues("normal", heads.length * GROUP * queries * HEAD_DIM, dtype, random.fork("q")),
+    q: makeValues("normal", heads.length * GROUP * queries * headDim, dtype, random.fork("q")),
     heads,
-    scale: 1 / Math.sqrt(HEAD_DIM),
+    scale: 1 / Math.sqrt(headDim),
     causal: true,
     queryPosition,
     ropeQueryPosition: queryPosition,
@@ -83,6 +84,39 @@ describeOp("the result does not depend on how the slots are cut into runs", (bac
           largest(head.flatMap((run) => Array.from(run.v))) * (c.codec === "raw" ? 1 : HEAD_DIM),
       });
       compareWithin("cut against whole", cut.out, whole.out, { element: () => 2 * floor });
+    });
+  });
+});
+
+interface Paged {
+  readonly dtype: FloatDType;
+  readonly headDim: number;
+  /** Slots of the segment in front of the pages. */
+  readonly lead: number;
+  readonly T: number;
+  readonly Tq: number;
+}
+
+const paged = matrix<Paged>(
+  {
+    dtype: ["f32", "f16", "bf16"],
+    headDim: [32, 64, 80, 128],
+    lead: [0, 1, 40, 63, 65, 130],
+    T: [192, 193, 300, large(2049)],
+    Tq: [1, 2],
+  },
+  { seed: 44, allow: ({ lead, T }) => lead < T },
+);
+
+describeOp("pages of 64 slots behind a segment of any length", (backend, device) => {
+  it("give the oracle's attention", async () => {
+    await runCases(device, paged.casesFor(backend), async (c, arena, random) => {
+      const { dtype, headDim, lead, T, Tq } = c;
+      const [run] = makeHead(random, { headDim, dtype, slots: T });
+      const pages = cutHead([sliceRun(run, lead, T, headDim)], 64, headDim);
+      const head = lead === 0 ? pages : [sliceRun(run, 0, lead, headDim), ...pages];
+      const values = queryOver(random, [head], dtype, Tq, headDim);
+      await checkAttend(arena, values, { dtype, qDtype: "f32" });
     });
   });
 });
