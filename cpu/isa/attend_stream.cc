@@ -298,11 +298,12 @@ bool hides_nonfinite(const AttendTask& task, bool hidden, SlotTile* tile) {
   return has_nonfinite<Element>(tile->v, tile->count, task.parts->params->head_dim);
 }
 
+// apart: one row at a time, because some row must not meet all values.
 template <class Element>
 void add(const AttendTask& task, const Memory& memory, const SlotTile& tile, const SlotTile& next,
-         bool hides_nonfinite, int rows, int dim) {
+         bool apart, int rows, int dim) {
   const int head_dim = task.parts->params->head_dim;
-  if (hides_nonfinite) {
+  if (apart) {
     add_values_apart<Element>(memory.scores, tile.v, rows, tile.count, head_dim, dim, memory.factor,
                               task.acc);
     return;

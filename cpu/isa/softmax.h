@@ -11,6 +11,7 @@ namespace spindlekv::cpu::SKV_ISA {
 
 inline constexpr float kNegativeInfinity = -__builtin_inff();
 
+// The place of each slot in its tile.
 alignas(64) inline constexpr int32_t kPlaces[kTileSlots] = {
     0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
     22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
