@@ -65,7 +65,7 @@ static inline void store_tile_row(float* x, const TileRow& row) {
   for (int v = 0; v < kTileVecs; ++v) store(x + v * kWidth, row.part[v]);
 }
 
-// x * scale + beta where visible, -inf elsewhere (the product rounded first: canonical).
+// row * scale + beta where visible, -inf elsewhere (the product rounded first: canonical).
 static inline TileRow logits_of(const SlotTile& tile, const Sight& sight, float scale,
                                 TileRow row) {
   const Vec hidden = splat(kNegativeInfinity);
