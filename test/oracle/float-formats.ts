@@ -25,6 +25,23 @@ function exponentOf(x: number): number {
   return ((f64Words[HIGH] >>> 20) & 0x7ff) - 1023;
 }
 
+/** 2 ** exponent, for exponents of normal f64 numbers: the operator takes a fourth of a test's time. */
+function powerOfTwo(exponent: number): number {
+  f64[0] = 0;
+  f64Words[HIGH] = (exponent + 1023) << 20;
+  return f64[0];
+}
+
+const LARGEST: Record<FloatDType, number> = {
+  f32: largestOf(FORMATS.f32),
+  f16: largestOf(FORMATS.f16),
+  bf16: largestOf(FORMATS.bf16),
+};
+
+function largestOf({ fractionBits, maxExponent }: Format): number {
+  return (2 - 2 ** -fractionBits) * 2 ** maxExponent;
+}
+
 /** Distance between neighbours of the format at the magnitude of x (one ulp). */
 export function ulpOf(dtype: FloatDType, x: number): number {
   const format = FORMATS[dtype];
@@ -33,7 +50,7 @@ export function ulpOf(dtype: FloatDType, x: number): number {
     magnitude === 0 || !Number.isFinite(magnitude)
       ? format.minExponent
       : Math.min(Math.max(exponentOf(magnitude), format.minExponent), format.maxExponent);
-  return 2 ** (exponent - format.fractionBits);
+  return powerOfTwo(exponent - format.fractionBits);
 }
 
 /** Half an ulp of 1: the unit round-off of the format. */
@@ -42,8 +59,7 @@ export function unitRoundoff(dtype: FloatDType): number {
 }
 
 export function largestFinite(dtype: FloatDType): number {
-  const format = FORMATS[dtype];
-  return (2 - 2 ** -format.fractionBits) * 2 ** format.maxExponent;
+  return LARGEST[dtype];
 }
 
 /** x rounded once to the format, ties to even; too large becomes infinite. */
