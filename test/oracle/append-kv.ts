@@ -32,7 +32,7 @@ export function appendKvTwin(values: AppendCase): AppendResult {
   const keyNorms = new Float32Array(tokens);
   for (let t = 0; t < tokens; t++) {
     positions[t] = values.firstPosition + t;
-    let row = Array.from(values.k.subarray(t * headDim, (t + 1) * headDim));
+    let row: Float64Array = new Float64Array(values.k.subarray(t * headDim, (t + 1) * headDim));
     if (rope !== undefined) row = rotateRowTwin(row, positions[t], rope);
     for (let d = 0; d < headDim; d++) {
       k[t * headDim + d] = roundTo(dtype, row[d]);
@@ -49,7 +49,7 @@ export function appendKvOracle(values: AppendCase): { k: Float64Array; keyNorms:
   const k = new Float64Array(tokens * headDim);
   const keyNorms = new Float64Array(tokens);
   for (let t = 0; t < tokens; t++) {
-    const row = Array.from(values.k.subarray(t * headDim, (t + 1) * headDim));
+    const row = new Float64Array(values.k.subarray(t * headDim, (t + 1) * headDim));
     const stored = rope === undefined ? row : rotateRow(row, values.firstPosition + t, rope);
     k.set(stored, t * headDim);
     keyNorms[t] = Math.sqrt(stored.reduce((sum, x) => sum + x * x, 0));

@@ -33,8 +33,9 @@ export function attendOracle(values: QueryValues): AttendResult {
         const q = queryOf(values, h, t, "f64");
         const visible = places.filter((place) => isVisible(place, values, h, t));
         const logits = visible.map((place) => {
+          const key = keys[place.index];
           let dot = 0;
-          for (let d = 0; d < headDim; d++) dot += q[d] * keys[place.index][d];
+          for (let d = 0; d < headDim; d++) dot += q[d] * key[d];
           return dot * scale + betaOf(place);
         });
         const top = logits.reduce((a, b) => (Number.isNaN(a) || a > b ? a : b), -Infinity);
@@ -45,9 +46,8 @@ export function attendOracle(values: QueryValues): AttendResult {
           const p = Math.exp(logits[i] - top) / total;
           scores[place.index] += p;
           kvHeadScores[kvHead][place.index] += p;
-          for (let d = 0; d < headDim; d++) {
-            out[(h * queries + t) * headDim + d] += p * rows[place.index][d];
-          }
+          const row = rows[place.index];
+          for (let d = 0; d < headDim; d++) out[(h * queries + t) * headDim + d] += p * row[d];
         });
       }
       queryHeadScores.push(scores);
@@ -82,8 +82,9 @@ export function attendNaive(
         const q = queryOf(values, h, t, "f32").map((x) => roundTo(outDtype, x));
         const visible = places.filter((place) => isVisible(place, values, h, t));
         const logits = visible.map((place) => {
+          const key = keys[place.index];
           let dot = 0;
-          for (let d = 0; d < headDim; d++) dot = fmaf(q[d], keys[place.index][d], dot);
+          for (let d = 0; d < headDim; d++) dot = fmaf(q[d], key[d], dot);
           return fround(fround(dot * scale) + betaOf(place));
         });
         const top = logits.reduce((a, b) => (a > b ? a : b), -Infinity);
@@ -92,9 +93,8 @@ export function attendNaive(
         const sums = new Float32Array(headDim);
         visible.forEach((place, i) => {
           const weight = stored(weights[i]);
-          for (let d = 0; d < headDim; d++) {
-            sums[d] = fround(sums[d] + fround(weight * rows[place.index][d]));
-          }
+          const row = rows[place.index];
+          for (let d = 0; d < headDim; d++) sums[d] = fround(sums[d] + fround(weight * row[d]));
           const p = fround(weights[i] / total);
           scores[place.index] = fround(scores[place.index] + p);
           kvHeadScores[kvHead][place.index] = fround(kvHeadScores[kvHead][place.index] + p);

@@ -69,31 +69,29 @@ export function greedyCover(
 ): Cover {
   const labels = new Int32Array(rows.length).fill(-1);
   const leaders: number[] = [];
-  const isOpen = (i: number) => labels[i] < 0;
-  for (;;) {
-    if (maxCodewords > 0 && leaders.length === maxCodewords) break;
+  let open = rows.map((_, i) => i);
+  while (maxCodewords === 0 || leaders.length < maxCodewords) {
     let best = -1;
     let bestDegree = 0;
-    for (let i = 0; i < rows.length; i++) {
-      if (!isOpen(i)) continue;
+    for (const i of open) {
       let degree = 0;
-      for (let j = 0; j < rows.length; j++) if (isOpen(j)) degree += graph[rows[i] * n + rows[j]];
+      for (const j of open) degree += graph[rows[i] * n + rows[j]];
       if (degree > bestDegree) [best, bestDegree] = [i, degree];
     }
     if (best < 0) break;
-    for (let j = 0; j < rows.length; j++) {
-      if (isOpen(j) && graph[rows[best] * n + rows[j]] === 1) labels[j] = leaders.length;
-    }
-    leaders.push(rows[best]);
+    const leader = rows[best];
+    const isNeighbour = (j: number) => graph[leader * n + rows[j]] === 1;
+    for (const j of open.filter(isNeighbour)) labels[j] = leaders.length;
+    open = open.filter((j) => !isNeighbour(j));
+    leaders.push(leader);
   }
-  rows.forEach((row, i) => {
-    if (!isOpen(i)) return;
+  for (const i of open) {
     let best = -Infinity;
     leaders.forEach((leader, c) => {
-      const similarity = cosine(row, leader);
+      const similarity = cosine(rows[i], leader);
       if (similarity > best) [best, labels[i]] = [similarity, c];
     });
-  });
+  }
   return { labels, leaders };
 }
 

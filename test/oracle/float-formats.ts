@@ -88,7 +88,7 @@ export function toBits(dtype: FloatDType, value: number): number {
   if (magnitude === Infinity) return sign | 0x7c00;
   if (magnitude < 2 ** -14) return sign | Math.round(magnitude * 2 ** 24);
   const exponent = exponentOf(magnitude);
-  return sign | ((exponent + 15) << 10) | Math.round((magnitude / 2 ** exponent - 1) * 1024);
+  return sign | ((exponent + 15) << 10) | Math.round((magnitude / powerOfTwo(exponent) - 1) * 1024);
 }
 
 export function fromBits(dtype: FloatDType, bits: number): number {
@@ -101,5 +101,5 @@ export function fromBits(dtype: FloatDType, bits: number): number {
   const fraction = bits & 1023;
   if (exponent === 31) return fraction === 0 ? sign * Infinity : Number.NaN;
   if (exponent === 0) return sign * fraction * 2 ** -24;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  return sign * (1 + fraction / 1024) * powerOfTwo(exponent - 15);
 }

@@ -18,8 +18,7 @@ export interface KeyStats {
   readonly meanNorm: number[];
 }
 
-const exactDot = (a: readonly number[], b: readonly number[]) =>
-  a.reduce((sum, x, d) => sum + x * b[d], 0);
+const exactDot = (a: Float64Array, b: Float64Array) => a.reduce((sum, x, d) => sum + x * b[d], 0);
 
 export function keyStatsOracle(values: KeyStatsValues): KeyStats {
   const result: KeyStats = { kNorm: [], cosToMean: [], vNorm: [], vL1: [], meanNorm: [] };
@@ -33,7 +32,7 @@ export function keyStatsOracle(values: KeyStatsValues): KeyStats {
       const stored = rowOf(place, "k", headDim, exact);
       return Math.sqrt(exactDot(stored, stored));
     });
-    const mean = new Array<number>(headDim).fill(0);
+    const mean = new Float64Array(headDim);
     keys.forEach((key, s) => {
       if (norms[s] === 0) return;
       key.forEach((x, d) => {

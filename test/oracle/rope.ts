@@ -26,8 +26,12 @@ function angleOf(rope: RopeValues, position: number, i: number): [number, number
 }
 
 /** Row turned by position, in float64. */
-export function rotateRow(row: readonly number[], position: number, rope: RopeValues): number[] {
-  const turned = [...row];
+export function rotateRow(
+  row: ArrayLike<number>,
+  position: number,
+  rope: RopeValues,
+): Float64Array {
+  const turned = new Float64Array(row);
   for (let i = 0; i < rope.nRot / 2; i++) {
     const [a, b] = pairOf(i, rope);
     const [c, s] = angleOf(rope, position, i);
@@ -39,11 +43,11 @@ export function rotateRow(row: readonly number[], position: number, rope: RopeVa
 
 /** The same in the canonical float32 order. */
 export function rotateRowTwin(
-  row: readonly number[],
+  row: ArrayLike<number>,
   position: number,
   rope: RopeValues,
-): number[] {
-  const turned = [...row];
+): Float64Array {
+  const turned = new Float64Array(row);
   for (let i = 0; i < rope.nRot / 2; i++) {
     const [a, b] = pairOf(i, rope);
     const [c, s] = angleOf(rope, position, i);
@@ -54,23 +58,23 @@ export function rotateRowTwin(
 
 function apply(
   values: RopeCase,
-  turn: (row: readonly number[], position: number, rope: RopeValues) => number[],
-): number[] {
+  turn: (row: ArrayLike<number>, position: number, rope: RopeValues) => Float64Array,
+): Float64Array {
   const { heads, tokens, headDim, positionsFrom, positionsTo, rope } = values;
-  const result: number[] = [];
+  const result = new Float64Array(heads * tokens * headDim);
   for (let h = 0; h < heads; h++) {
     for (let t = 0; t < tokens; t++) {
       const start = (h * tokens + t) * headDim;
-      const row = Array.from(values.x.subarray(start, start + headDim));
+      const row = values.x.subarray(start, start + headDim);
       const delta = (positionsTo?.[t] ?? 0) - (positionsFrom?.[t] ?? 0);
-      result.push(...turn(row, delta, rope));
+      result.set(turn(row, delta, rope), start);
     }
   }
   return result;
 }
 
 export function ropeOracle(values: RopeCase): Float64Array {
-  return Float64Array.from(apply(values, rotateRow));
+  return apply(values, rotateRow);
 }
 
 /** Computed in float32, rounded once to dtype: the bits every backend must give. */

@@ -25,19 +25,16 @@ export function rowOf(
   part: "k" | "v",
   headDim: number,
   round: (x: number) => number,
-): number[] {
+): Float64Array {
   const { run, local } = place;
   const rows = run[part];
-  const refs = part === "k" ? run.kRef : run.vRef;
-  const magnitudes = part === "k" ? run.kMagnitude : run.vMagnitude;
-  const row: number[] = [];
-  for (let d = 0; d < headDim; d++) {
-    row.push(
-      run.codec === "raw"
-        ? rows[local * headDim + d]
-        : round(magnitudes![local] * rows[refs![local] * headDim + d]),
-    );
+  if (run.codec === "raw") {
+    return new Float64Array(rows.subarray(local * headDim, (local + 1) * headDim));
   }
+  const codeword = (part === "k" ? run.kRef! : run.vRef!)[local];
+  const magnitude = (part === "k" ? run.kMagnitude! : run.vMagnitude!)[local];
+  const row = new Float64Array(headDim);
+  for (let d = 0; d < headDim; d++) row[d] = round(magnitude * rows[codeword * headDim + d]);
   return row;
 }
 
@@ -45,7 +42,11 @@ export function rowOf(
 export type KeyReading = Pick<QueryValues, "headDim" | "rope" | "reindex">;
 
 /** Key of a slot as attention sees it (k'), exactly or in float32. */
-export function keyOf(place: SlotPlace, values: KeyReading, arithmetic: "f64" | "f32"): number[] {
+export function keyOf(
+  place: SlotPlace,
+  values: KeyReading,
+  arithmetic: "f64" | "f32",
+): Float64Array {
   const round = arithmetic === "f32" ? fround : (x: number) => x;
   const row = rowOf(place, "k", values.headDim, round);
   if (values.rope === undefined || place.run.rotated) return row;
@@ -61,10 +62,10 @@ export function queryOf(
   head: number,
   query: number,
   arithmetic: "f64" | "f32",
-): number[] {
+): Float64Array {
   const { headDim, queries, q } = values;
   const start = (head * queries + query) * headDim;
-  const row = Array.from(q.subarray(start, start + headDim));
+  const row = new Float64Array(q.subarray(start, start + headDim));
   if (values.rope === undefined) return row;
   const position = values.ropeQueryPosition + query;
   return arithmetic === "f32"
