@@ -93,11 +93,10 @@ const SkvRun* runs_of(const AttendLine& line) {
 
 }  // namespace
 
-QueryBlocks cut_queries(const SkvAttendParams& params) {
+QueryBlocks cut_many_queries(const SkvAttendParams& params) {
   const bool keeps_logits = params.score_mode != SKV_SCORE_NONE;
-  const bool fits_stream = params.queries * int64_t{params.group} <= kStreamRows;
+  const bool fits_stream = fits_a_stream(params);
   QueryBlocks cut{params.queries, 1, 1};
-  if (fits_stream && !keeps_logits) return cut;  // most steps; asked several times a call
 
   int slots = 0;
   for (int h = 0; h < params.kv_heads; ++h) slots = std::max(slots, params.heads[h].slots);

@@ -57,7 +57,15 @@ struct QueryBlocks {
   int queries;  // per block
   int blocks, chunk;
 };
-QueryBlocks cut_queries(const SkvAttendParams& params);
+static inline bool fits_a_stream(const SkvAttendParams& params) {
+  return params.queries * int64_t{params.group} <= kStreamRows;
+}
+QueryBlocks cut_many_queries(const SkvAttendParams& params);
+// Most steps are one block of a stream; asked several times a call.
+static inline QueryBlocks cut_queries(const SkvAttendParams& params) {
+  const bool is_one = params.score_mode == SKV_SCORE_NONE && fits_a_stream(params);
+  return is_one ? QueryBlocks{params.queries, 1, 1} : cut_many_queries(params);
+}
 
 // Use: count() all lines, carve() the workspace, add() the same lines, cut().
 class AttendPlan {

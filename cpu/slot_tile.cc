@@ -33,6 +33,7 @@ float magnitude(const void* values, int32_t dtype, int slot) {
 // The run that holds `slot`: the last one that begins at or before it and is not empty. Pages of
 // one size are found where they must be; a search through many of them misses the caches.
 int find_run(const SlotSource& source, int slot) {
+  if (source.n_runs == 1) return 0;
   const int guess = static_cast<int>(int64_t{slot} * source.n_runs / source.slots);
   for (int i = std::max(guess - 1, 0); i < std::min(guess + 2, source.n_runs); ++i) {
     const int first = slot - source.runs[i].slot_base;

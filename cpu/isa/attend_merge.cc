@@ -9,9 +9,37 @@
 #include "cpu/isa/softmax.h"
 
 namespace spindlekv::cpu::SKV_ISA {
-void merge_partials(const MergeTask& task) {
+namespace {
+
+void write_output(const MergeTask& task, const float* row) {
   const SkvAttendParams& params = *task.params;
-  const int dim = padded_dim(params.head_dim);
+  const int64_t at =
+      task.query_head * params.out_stride_head + task.query * params.out_stride_token;
+  const int64_t bytes = params.q_dtype == SKV_F32 ? 4 : 2;
+  store_row_of(params.q_dtype, row, static_cast<char*>(params.out) + at * bytes, params.head_dim);
+}
+
+// What merge_partials gives for one partial, whose weight is 1: most of what a small call takes.
+void finish_partial(const MergeTask& task) {
+  const AttendPiece& piece = *task.partials->piece;
+  const int row = task.partials->first_row + task.row;
+  const int dim = padded_dim(task.params->head_dim);
+  const float l = piece.l[row];
+  const float* const acc = piece.acc + int64_t{row} * dim;
+  float* const out = task.acc_scratch;
+  const bool saw_nothing = l == 0.0f;
+  *task.lse = saw_nothing ? kNegativeInfinity : piece.m[row] + __builtin_logf(l);
+  for (int d = 0; d < dim; d += kWidth) {
+    store(out + d, saw_nothing ? zero() : div(load(acc + d), splat(l)));
+  }
+  write_output(task, out);
+}
+
+}  // namespace
+
+void merge_partials(const MergeTask& task) {
+  if (task.n_partials == 1) return finish_partial(task);
+  const int dim = padded_dim(task.params->head_dim);
   float maximum = kNegativeInfinity;
   for (int i = 0; i < task.n_partials; ++i) {
     const AttendPartial& partial = task.partials[i];
@@ -40,10 +68,7 @@ void merge_partials(const MergeTask& task) {
   if (total != 0.0f) {
     for (int d = 0; d < dim; d += kWidth) store(sum + d, div(load(sum + d), splat(total)));
   }
-  const int64_t at =
-      task.query_head * params.out_stride_head + task.query * params.out_stride_token;
-  const int64_t bytes = params.q_dtype == SKV_F32 ? 4 : 2;
-  store_row_of(params.q_dtype, sum, static_cast<char*>(params.out) + at * bytes, params.head_dim);
+  write_output(task, sum);
 }
 
 void add_scores(const ScoreTask& task) {
