@@ -46,6 +46,18 @@ void settle(napi_env env, Job* job) {
   if (error != nullptr) static_cast<void>(napi_reject_deferred(env, job->deferred, error));
 }
 
+// The one place where exceptions of the standard library end.
+template <class Work>
+Status guarded(const char* op, const Work& work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return error_status(SKV_OUT_OF_MEMORY, op, "expected host memory for job, got none");
+  } catch (const std::exception& error) {
+    return error_status(SKV_INTERNAL, op, "expected no exception for job, got: %s", error.what());
+  }
+}
+
 }  // namespace
 
 JobThread::JobThread() = default;
@@ -125,10 +137,19 @@ void JobThread::loop() {
   }
 }
 
+napi_value JobThread::run_here(napi_env env, OpRunner& runner, std::unique_ptr<Job> job) {
+  napi_value promise = nullptr;
+  if (napi_create_promise(env, &job->deferred, &promise) != napi_ok) return nullptr;
+  job->status = job->cancel != nullptr && job->cancel->is_raised()
+                    ? aborted(job->op)
+                    : job->device->note(guarded(job->op, [&] { return job->work(runner); }));
+  settle(env, job.get());
+  return promise;
+}
+
 Status JobThread::run(Job* job) {
   if (job->cancel->is_raised()) return aborted(job->op);
-  // The one place where exceptions of the standard library end on this thread.
-  try {
+  return guarded(job->op, [&] {
     if (runner_ == nullptr && job->device->memory() != nullptr) {
       runner_ = std::make_unique<OpRunner>(job->device->memory());
     }
@@ -140,12 +161,7 @@ Status JobThread::run(Job* job) {
     const Status status = job->device->note(job->work(*runner_));
     runner_->set_cancel(nullptr);
     return status;
-  } catch (const std::bad_alloc&) {
-    return error_status(SKV_OUT_OF_MEMORY, job->op, "expected host memory for job, got none");
-  } catch (const std::exception& error) {
-    return error_status(SKV_INTERNAL, job->op, "expected no exception for job, got: %s",
-                        error.what());
-  }
+  });
 }
 
 void JobThread::stop_and_join() {
@@ -191,6 +207,9 @@ napi_value queue_job(napi_env env, const std::shared_ptr<DeviceState>& device,
     return nullptr;
   }
   job->device = device;
+  if (job->is_short && device->uses_host_memory() && device->jobs()->is_idle()) {
+    return JobThread::run_here(env, device->runner(), std::move(job));
+  }
   return JobThread::queue(env, device->jobs(), std::move(job));
 }
 

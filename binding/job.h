@@ -57,6 +57,9 @@ struct Job {
   std::function<void(const Status&)> settled;
   std::vector<std::shared_ptr<void>> keepalive;
   std::shared_ptr<CancelFlag> cancel;
+  // Takes less time than it takes to wake another thread and be told by it. On a device in host
+  // memory with nothing queued it runs at once, and the promise is settled when it is returned.
+  bool is_short = false;
   // Set by the queue.
   std::shared_ptr<DeviceState> device;
   napi_deferred deferred = nullptr;
@@ -73,6 +76,10 @@ class JobThread {
   // Starts the thread at the first job. The promise, or nullptr with an exception pending.
   static napi_value queue(napi_env env, const std::shared_ptr<JobThread>& jobs,
                           std::unique_ptr<Job> job);
+  // Runs the job on the spot; needs is_idle(). Returns what queue returns.
+  static napi_value run_here(napi_env env, OpRunner& runner, std::unique_ptr<Job> job);
+  // Whether every job has been settled.
+  bool is_idle() const { return outstanding_ == 0; }
   // No more jobs come: ends the thread once those queued have run.
   void close();
 
@@ -98,8 +105,8 @@ class JobThread {
   bool is_stopping_ = false;
 };
 
-// Queues `job` on the device's thread. Returns its promise; argument errors of a disposed or lost
-// device reject it.
+// Queues `job` on the device's thread, or runs it if it is short. Returns its promise; argument
+// errors of a disposed or lost device reject it.
 napi_value queue_job(napi_env env, const std::shared_ptr<DeviceState>& device,
                      std::unique_ptr<Job> job);
 

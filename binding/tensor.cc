@@ -312,6 +312,9 @@ Napi::Value dispose_tensor(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// Copied in some tens of microseconds, which is what a hop to the job thread and back takes.
+constexpr size_t kShortReadBytes = size_t{256} << 10;
+
 // (tensor, raw) => Promise<typed array>, after everything queued before.
 Napi::Value read_tensor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -326,6 +329,7 @@ Napi::Value read_tensor(const Napi::CallbackInfo& info) {
   job->work = [bits, layout = layout_of_tensor(*tensor)](OpRunner& run) {
     return read_elements(run, layout, bits.get());
   };
+  job->is_short = static_cast<size_t>(tensor->elements()) * dtype_bytes(dtype) <= kShortReadBytes;
   job->result = [bits, dtype, raw](napi_env result_env) {
     return data_of(result_env, dtype, raw, *bits);
   };

@@ -221,6 +221,7 @@ export class Tensor<T extends DType = DType> {
 
   /**
    * The elements in row-major order of the logical shape, after all calls made before. f16 and bf16 become f32.
+   * Copied off the event loop, except up to 256 KiB of a CPU tensor while no promise of the device is pending.
    *
    * @throws {SpindleKVError} ERR_SPINDLEKV_DISPOSED after dispose()
    */

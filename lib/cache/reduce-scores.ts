@@ -41,6 +41,10 @@ function reduceGroups(
   const perGroup = input.group;
   const longest = perHead.shape[1] as number;
   const queryHeads = kvHeads * perGroup;
+  // Nothing is pooled and every row ranks for itself: the scores are what they are.
+  if (pool === null && recent === 0 && perGroup === 1) {
+    return { scores: perHead.view(), lengths: [...lengths], group: 1 };
+  }
   const rowLengths = lengths.flatMap((length) => new Array<number>(perGroup).fill(length));
   const pooled = Tensor.zeros(device, "f32", [queryHeads, longest]);
   try {

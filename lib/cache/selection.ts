@@ -1,7 +1,8 @@
-import { selectTopkAsync } from "../ops/index.js";
+import { selectTopk, selectTopkAsync } from "../ops/index.js";
 import { Tensor } from "../tensor.js";
 import type { CompressionJob } from "./compression-job.js";
 import type { LayerPlan, LayerScores, SelectPart } from "./method.js";
+import { readsHostMemory } from "./staging.js";
 
 /** The kept slots of one layer. */
 export interface Selection extends Disposable {
@@ -48,26 +49,33 @@ export async function selectLayer(
     const indices = own(Tensor.zeros(device, "i32", [kvHeads, longest]));
     const masks = hasMasks ? own(Tensor.zeros(device, "u16", [kvHeads, longest])) : undefined;
     using countTensor = Tensor.zeros(device, "i32", [kvHeads]);
-    await selectTopkAsync(
-      {
-        scores: byAge ? own(ages(layer)) : layer.scores,
-        lengths: [...layer.lengths],
-        k: counts.map((k) => k - (last ?? 0)),
-        sinks: job.sinks,
-        recent: last ?? job.recent,
-        unionGroup: layer.group,
-        indices,
-        counts: countTensor,
-        ...(masks === undefined ? {} : { masks }),
-      },
-      signal === undefined ? {} : { signal },
-    );
+    const params = {
+      scores: byAge ? own(ages(layer)) : layer.scores,
+      lengths: [...layer.lengths],
+      k: counts.map((k) => k - (last ?? 0)),
+      sinks: job.sinks,
+      recent: last ?? job.recent,
+      unionGroup: layer.group,
+      indices,
+      counts: countTensor,
+      ...(masks === undefined ? {} : { masks }),
+    };
+    if (isShort(layer)) selectTopk(params);
+    else await selectTopkAsync(params, signal === undefined ? {} : { signal });
     const kept = Array.from((await countTensor.read()) as Int32Array);
     return { indices, counts: kept, masks, [Symbol.dispose]: dispose };
   } catch (error) {
     dispose();
     throw error;
   }
+}
+
+// Ranked in some tens of microseconds, which is what a hop to the job thread and back takes.
+const kShortScores = 2 ** 15;
+
+/** Whether a selection is not worth another thread, as of a cache that is kept at its budget step by step. */
+function isShort({ scores }: LayerScores): boolean {
+  return readsHostMemory(scores.device) && scores.shape.reduce((a, b) => a * b) <= kShortScores;
 }
 
 /** Of the planned slots, how many are the last ones of every row; undefined: those that are protected anyway. */

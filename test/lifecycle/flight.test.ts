@@ -29,11 +29,27 @@ describe("dispose during a call", () => {
 
   it("lets a pending read finish", async () => {
     using device = await openDevice("cpu");
-    const tensor = Tensor.from(device, "i32", [3], [1, 2, 3]);
+    // More than is copied at once.
+    const values = Int32Array.from({ length: 100_000 }, (_, i) => i);
+    const tensor = Tensor.from(device, "i32", [values.length], values);
     const reading = tensor.read();
     tensor.dispose();
-    expect(await reading).toEqual(Int32Array.of(1, 2, 3));
+    expect(await reading).toEqual(values);
     await expect(tensor.read()).rejects.toMatchObject({ code: "ERR_SPINDLEKV_DISPOSED" });
+  });
+
+  it("reads little at once when nothing is queued, and behind what is", async () => {
+    using device = await openDevice("cpu");
+    using input = Tensor.from(device, "f32", [1, 2], [4, 5]);
+    using out = Tensor.zeros(device, "f32", [1, 2]);
+    const order: string[] = [];
+    const turn = new Promise((resolve) => setImmediate(resolve)).then(() => order.push("turn"));
+    const read = out.read().then((values) => order.push(`read ${values.join(" ")}`));
+    await Promise.all([turn, read]);
+    expect(order).toEqual(["read 0 0", "turn"]);
+    const job = reduceGroupAsync({ in: input, out, group: 1, kind: "sum" });
+    expect(await out.read()).toEqual(Float32Array.of(4, 5));
+    await job;
   });
 
   it("lets a device run what was queued and take nothing more", async () => {
