@@ -16,11 +16,15 @@ Napi::Value create(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// Rows moved in about the time that a hop to the job thread and back takes.
+constexpr int64_t kShortKeepBytes = int64_t{1} << 20;
+
 Napi::Value queue_draft_job(const Napi::CallbackInfo& info, Arguments* args,
                             const std::shared_ptr<DraftState>& state, napi_value token,
-                            std::function<Status(OpRunner&)> work) {
+                            bool is_short, std::function<Status(OpRunner&)> work) {
   auto job = std::make_unique<Job>();
   job->op = args->op();
+  job->is_short = is_short;
   args->fail(read_cancel_token(info.Env(), token, args->op(), &job->cancel));
   if (!args->ok()) return raise(info, args);
   job->work = std::move(work);
@@ -46,6 +50,7 @@ Napi::Value keep(const Napi::CallbackInfo& info) {
   KeepOptions keep_options;
   keep_options.piece_slots = options.integer_or("pieceSlots", 0, INT32_MAX, 0);
   keep_options.rotate = options.flag_or("rotate", false);
+  keep_options.gap_slots = options.integer_or("gapSlots", 0, INT32_MAX, 0);
   const TensorState* indices = options.tensor("indices", {.dtypes = dtype_bit(SKV_I32), .rank = 2});
   const TensorState* masks =
       options.tensor_or_null("masks", {.dtypes = dtype_bit(SKV_U16), .rank = 2});
@@ -53,6 +58,7 @@ Napi::Value keep(const Napi::CallbackInfo& info) {
   options.require_axis("indices", indices, 0, config.kv_heads);
   options.require_axis("masks", masks, 0, config.kv_heads);
   std::vector<KeptSlots> heads;
+  int64_t slots = 0;
   for (size_t h = 0; args.ok() && h < counts.size(); ++h) {
     options.require_axis_at_least("indices", indices, 1, counts[h]);
     options.require_axis_at_least("masks", masks, 1, counts[h]);
@@ -64,11 +70,14 @@ Napi::Value keep(const Napi::CallbackInfo& info) {
       kept.masks = static_cast<const uint16_t*>(masks->data()) + row * masks->strides[0];
     }
     kept.count = counts[h];
+    slots += kept.count;
     heads.push_back(kept);
   }
   if (!args.ok()) return raise(info, &args);
   const std::shared_ptr<Draft> draft = state->draft;
-  return queue_draft_job(info, &args, state, info[2],
+  const int64_t slot_bytes = 2 * static_cast<int64_t>(dtype_bytes(config.dtype)) * config.head_dim;
+  const bool is_short = slots * slot_bytes <= kShortKeepBytes;
+  return queue_draft_job(info, &args, state, info[2], is_short,
                          [draft, layer, heads, keep_options](OpRunner& run) {
                            return draft->keep(run, layer, heads, keep_options);
                          });
@@ -89,7 +98,7 @@ Napi::Value encode(const Napi::CallbackInfo& info) {
   encode_options.raw_recent = options.integer("rawRecent", 0, INT32_MAX);
   if (!args.ok()) return raise(info, &args);
   const std::shared_ptr<Draft> draft = state->draft;
-  return queue_draft_job(info, &args, state, info[2],
+  return queue_draft_job(info, &args, state, info[2], false,
                          [draft, layer, encode_options](OpRunner& run) {
                            return draft->encode(run, layer, encode_options);
                          });

@@ -7,6 +7,40 @@ namespace {
 
 size_t index(int32_t value) { return static_cast<size_t>(value); }
 
+// A head holds this many times the slots that its gaps may; moving fewer is quick.
+constexpr int32_t kSlotsPerGap = 16;
+
+// Slots at `indices` (of the head, ascending) without moving any: what stays of a segment becomes
+// segments of the same extent. False where that is not possible.
+bool keep_in_place(const HeadSegments& source, const std::vector<int32_t>& indices,
+                   const KeepOptions& options, HeadSegments* result) {
+  result->segments.clear();
+  int32_t base = 0;
+  size_t next = 0;
+  for (const Segment& segment : source.segments) {
+    if (segment.shape.codec != SKV_CODEC_RAW) return false;
+    if (options.rotate && segment.rotated == 0) return false;
+    const size_t first = next;
+    while (next < indices.size() && indices[next] < base + segment.slots) ++next;
+    // A page that takes appends stays in one piece, so that it goes on taking them behind it.
+    const bool has_room = segment.open && segment.end() < segment.shape.capacity;
+    const int32_t kept = static_cast<int32_t>(next - first);
+    if (has_room && kept > 0 && indices[next - 1] - base >= kept) return false;
+    for (size_t at = first; at < next;) {
+      size_t end = at + 1;
+      while (end < next && indices[end] == indices[end - 1] + 1) ++end;
+      Segment part = segment;
+      part.begin = segment.begin + indices[at] - base;
+      part.slots = static_cast<int32_t>(end - at);
+      part.open = segment.open && (has_room || part.end() == segment.end());
+      result->segments.push_back(std::move(part));
+      at = end;
+    }
+    base += segment.slots;
+  }
+  return true;
+}
+
 }  // namespace
 
 size_t encoded_bytes(const PagePool& pool, int32_t dtype, int32_t head_dim,
@@ -33,11 +67,24 @@ ByteParts Draft::bytes(int32_t layer) const {
   ByteParts parts;
   const StoreConfig& config = store_->config();
   for (int32_t h = 0; h < config.kv_heads; ++h) {
-    for (const Segment& segment : head(layer, h).segments) {
-      parts.add(segment, config.dtype, config.head_dim);
-    }
+    parts.add(head(layer, h), config.dtype, config.head_dim);
   }
   return parts;
+}
+
+size_t Draft::bytes_of(SegmentShape shape, int32_t slots) const {
+  const StoreConfig& config = store_->config();
+  shape.capacity = slots;
+  return store_->pool().rounded(layout_of(shape, config.dtype, config.head_dim).bytes);
+}
+
+size_t Draft::wasted_bytes(const HeadSegments& head) const {
+  size_t held = 0;
+  for (size_t s = 0; s < head.segments.size(); ++s) {
+    if (head.opens_extent(s)) held += head.segments[s].extent->bytes();
+  }
+  const size_t needed = bytes_of(head.segments.front().shape, head.slots());
+  return held > needed ? held - needed : 0;
 }
 
 // A codebook segment with the given slots (host, ascending) of `source`: references are renumbered
@@ -127,13 +174,19 @@ Status Draft::keep_head(OpRunner& run, const HeadSegments& source, const KeptSlo
     }
     last = slot;
   }
-  result->segments.clear();
   const bool is_exact = source.segments.size() == 1 && source.segments.front().begin == 0 &&
                         source.segments.front().slots == source.segments.front().shape.capacity;
   if (kept.count == slots && kept.masks == nullptr && is_exact) {
     *result = source;  // nothing goes and nothing is wasted: the segment is shared as it is
     return ok_status();
   }
+  const bool may_leave_gaps = options.gap_slots > 0 && kept.masks == nullptr &&
+                              kept.count >= int64_t{kSlotsPerGap} * options.gap_slots;
+  if (may_leave_gaps && keep_in_place(source, indices, options, result) &&
+      wasted_bytes(*result) <= bytes_of(result->segments.front().shape, options.gap_slots)) {
+    return ok_status();
+  }
+  result->segments.clear();
   int32_t base = 0;
   size_t next = 0;
   for (const Segment& segment : source.segments) {
@@ -264,9 +317,11 @@ Status Draft::keep(OpRunner& run, int32_t layer, const std::vector<KeptSlots>& h
     SKV_RETURN_IF_ERROR(
         keep_head(run, head(layer, h), heads[index(h)], options, &items, &result[index(h)]));
   }
-  const SkvCompactParams params{config.dtype, config.head_dim, static_cast<int32_t>(items.size()),
-                                0, items.data()};
-  SKV_RETURN_IF_ERROR(run.compact(params));
+  if (!items.empty()) {
+    const SkvCompactParams params{config.dtype, config.head_dim, static_cast<int32_t>(items.size()),
+                                  0, items.data()};
+    SKV_RETURN_IF_ERROR(run.compact(params));
+  }
   if (options.rotate) {
     for (HeadSegments& head : result) SKV_RETURN_IF_ERROR(rotate_keys(run, &head));
   }

@@ -21,6 +21,10 @@ struct KeepOptions {
   int32_t piece_slots =
       0;                // cut raw results into segments of at most this many slots (0: one segment)
   bool rotate = false;  // store kept keys after RoPE from now on
+  // Raw slots stay where they are while a head takes at most the bytes of so many slots more than
+  // if they were moved together, and holds 16 times as many: a step that evicts one slot then moves
+  // nothing, and one in many closes the gaps. 0: slots are always moved together.
+  int32_t gap_slots = 0;
 };
 
 struct EncodeOptions {
@@ -52,6 +56,10 @@ class Draft {
   ByteParts bytes(int32_t layer) const;
 
  private:
+  // Of a raw segment with so many slots.
+  size_t bytes_of(SegmentShape shape, int32_t slots) const;
+  // Bytes that a head of raw segments takes beyond those of its slots in one of them.
+  size_t wasted_bytes(const HeadSegments& head) const;
   Status keep_head(OpRunner& run, const HeadSegments& source, const KeptSlots& kept,
                    const KeepOptions& options, std::vector<SkvCompactItem>* items,
                    HeadSegments* result);

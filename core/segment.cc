@@ -73,16 +73,14 @@ SkvRun run_of(const Segment& segment, int32_t dtype, int32_t head_dim, int32_t s
   return run;
 }
 
-void ByteParts::add(const Segment& segment, int32_t dtype, int32_t head_dim) {
-  if (!segment.extent) return;
+void ByteParts::add_used(const Segment& segment, int32_t dtype, int32_t head_dim) {
   const int64_t element = static_cast<int64_t>(dtype_bytes(dtype));
   const int64_t row = element * head_dim;
   const SegmentShape& shape = segment.shape;
   const int64_t slots = segment.slots;
-  int64_t used = 0;
-  const auto count = [&used](int64_t& part, int64_t bytes) {
+  const auto count = [this](int64_t& part, int64_t bytes) {
     part += bytes;
-    used += bytes;
+    slack -= bytes;
   };
   if (shape.codec == SKV_CODEC_RAW) {
     count(raw, slots * 2 * row);
@@ -95,9 +93,19 @@ void ByteParts::add(const Segment& segment, int32_t dtype, int32_t head_dim) {
   count(positions, slots * static_cast<int64_t>(sizeof(int32_t)));
   if (shape.has_mask) count(masks, slots * static_cast<int64_t>(sizeof(uint16_t)));
   if (shape.has_beta) count(betas, slots * static_cast<int64_t>(sizeof(float)));
-  const int64_t held = static_cast<int64_t>(segment.extent->bytes());
-  slack += held - used;
-  total += held;
+}
+
+void ByteParts::add(const HeadSegments& head, int32_t dtype, int32_t head_dim) {
+  for (size_t s = 0; s < head.segments.size(); ++s) {
+    const Segment& segment = head.segments[s];
+    if (!segment.extent) continue;
+    if (head.opens_extent(s)) {
+      const int64_t held = static_cast<int64_t>(segment.extent->bytes());
+      slack += held;
+      total += held;
+    }
+    add_used(segment, dtype, head_dim);
+  }
 }
 
 }  // namespace spindlekv

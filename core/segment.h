@@ -37,6 +37,8 @@ struct SegmentLayout {
 
 SegmentLayout layout_of(const SegmentShape& shape, int32_t dtype, int32_t head_dim);
 
+// Segments of a head that follow each other may lie in one extent, apart by slots that were
+// dropped.
 struct Segment {
   ExtentRef extent;
   SegmentShape shape;
@@ -54,6 +56,10 @@ SkvRun run_of(const Segment& segment, int32_t dtype, int32_t head_dim, int32_t s
 
 struct HeadSegments {
   std::vector<Segment> segments;  // in slot order
+  // Whether segment `index` is the first of its extent.
+  bool opens_extent(size_t index) const {
+    return index == 0 || segments[index].extent != segments[index - 1].extent;
+  }
   int32_t slots() const {
     int32_t total = 0;
     for (const Segment& segment : segments) total += segment.slots;
@@ -70,10 +76,13 @@ struct ByteParts {
   int64_t positions = 0;
   int64_t masks = 0;
   int64_t betas = 0;
-  int64_t slack = 0;  // room for appends, alignment, dropped fronts, page rounding
+  int64_t slack = 0;  // room for appends, alignment, dropped slots, page rounding
   int64_t total = 0;
 
-  void add(const Segment& segment, int32_t dtype, int32_t head_dim);
+  void add(const HeadSegments& head, int32_t dtype, int32_t head_dim);
+
+ private:
+  void add_used(const Segment& segment, int32_t dtype, int32_t head_dim);
 };
 
 }  // namespace spindlekv

@@ -249,8 +249,7 @@ void Store::set_key_storage(bool rotate_keys, bool reindex) {
 ByteParts Store::bytes(int32_t layer) const {
   ByteParts parts;
   for (const HeadSegments& head : layers_[index(layer)].heads) {
-    for (const Segment& segment : head.segments)
-      parts.add(segment, config_.dtype, config_.head_dim);
+    parts.add(head, config_.dtype, config_.head_dim);
   }
   return parts;
 }

@@ -19,6 +19,8 @@ export interface CompressionJob {
   readonly recent: number;
   /** Ranked slots of the longest head. */
   readonly context: number;
+  /** Dropped slots that a head may still hold, so that the others stay where they are; 0: none. */
+  readonly gapSlots: number;
 }
 
 /**
@@ -49,7 +51,8 @@ export function prepareJob(
   const sinks = Math.min(select.sinks, longest - recent);
   const context = longest - sinks - recent;
   const { method } = cache;
-  return { cache, method, score, select, signal, infos, layers, sinks, recent, context };
+  const gapSlots = 0;
+  return { cache, method, score, select, signal, infos, layers, sinks, recent, context, gapSlots };
 }
 
 export function throwIfAborted(signal: AbortSignal | undefined): void {

@@ -332,6 +332,9 @@ export class KVCache {
    * compresses the prompt, then brings every layer that has outgrown its budget back to it. Nothing for methods that
    * compress once (`compress`) or that follow every append on their own.
    *
+   * A head of 16 pages or more may hold up to a page of dropped slots until they are closed up, unless the target is in
+   * bytes.
+   *
    * @param options as for {@link compress}
    * @returns what was done; null when nothing was due
    * @throws {SpindleKVError} as {@link compress}

@@ -44,7 +44,10 @@ export async function maintainCache(
   throwIfAborted(options.signal);
   const before = reportBefore(cache);
   const score = method.stepScore ?? method.score;
-  const job = prepareJob(cache, method.select, score, cache.options.layers, options.signal);
+  const job = {
+    ...prepareJob(cache, method.select, score, cache.options.layers, options.signal),
+    gapSlots: gapSlotsOf(cache),
+  };
   const scored: { layer: number; scores: LayerScores; plan: LayerPlan }[] = [];
   try {
     for (const { index: layer } of due) {
@@ -58,6 +61,11 @@ export async function maintainCache(
   } finally {
     for (const { scores } of scored) scores.scores.dispose();
   }
+}
+
+/** A page of dropped slots may stay, but not where a number of bytes was asked for. */
+function gapSlotsOf({ method: { target }, options }: KVCache): number {
+  return target !== null && "bytes" in target ? 0 : (options.pageSlots ?? 64);
 }
 
 /** Slots that a head may hold above its limit. */

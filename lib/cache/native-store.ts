@@ -181,6 +181,7 @@ export interface StoreAddon {
       masks?: Tensor;
       pieceSlots?: number;
       rotate?: boolean;
+      gapSlots?: number;
     },
     token?: CancelToken,
   ): Promise<void>;

@@ -38,6 +38,24 @@ describeOp("h2o", (backend, device) => {
   });
 
   it.each([
+    { tokens: isSlow ? 17 : 34, recentShare: 0.5, sinks: 0 },
+    { tokens: isSlow ? 16 : 33, recentShare: 0.25, sinks: 2 },
+  ])(
+    "leaves the slots of many small pages where they are: $tokens, $recentShare",
+    async (options) => {
+      const rule = heavyHitters(options.tokens, options.recentShare, options.sinks);
+      await expectStepwise(device, h2o(options), {
+        prompt,
+        first,
+        tokens: options.tokens,
+        pageSlots: isSlow ? 1 : 2,
+        rope,
+        rule,
+      });
+    },
+  );
+
+  it.each([
     { schedule: { every: 5 }, slack: 4 },
     { schedule: { overflow: 6 }, slack: 6 },
   ])("waits for $schedule", async ({ schedule, slack }) => {

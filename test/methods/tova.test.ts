@@ -46,6 +46,20 @@ describeOp("tova", (backend, device) => {
     });
   });
 
+  it("leaves the slots of many small pages where they are, and the newest page open", async () => {
+    const pageSlots = isSlow ? 1 : 2;
+    const options = { tokens: 16 * pageSlots, scope: "kv-head" } as const;
+    const longer = options.tokens + 4;
+    await expectStepwise(device, tova(options), {
+      prompt: makePrompt(shape, longer + steps, { seed: 44 }),
+      first: longer,
+      tokens: options.tokens,
+      pageSlots,
+      rope,
+      rule: leastAttended({ ...options, sinks: 0, recent: 0 }, options.scope),
+    });
+  });
+
   it("a prompt in chunks is the same prompt", async () => {
     const kept: number[][][] = [];
     for (const chunk of [first, 6]) {
