@@ -79,16 +79,16 @@ export class AttentionSums implements Disposable {
   /** These sums when of the given layers only the given slots stay; this object stays as it is. */
   keeping(kept: readonly KeptIndices[]): AttentionSums {
     const { rows, kvHeads } = this.#shape;
-    const old = this.#values();
-    const values = Float32Array.from(old);
+    const values = this.#values();
     for (const { layer, indices, stride, counts } of kept) {
       for (let row = 0; row < rows; row++) {
         const head = Math.floor((row * kvHeads) / rows);
         const at = (layer * rows + row) * this.#capacity;
-        const from = old.subarray(at, at + this.#capacity);
-        const to = values.subarray(at, at + this.#capacity).fill(0);
+        const sums = values.subarray(at, at + this.#capacity);
         const count = counts[head] ?? 0;
-        for (let i = 0; i < count; i++) to[i] = from[indices[head * stride + i] ?? 0] ?? 0;
+        // Indices ascend: what is read was not written yet.
+        for (let i = 0; i < count; i++) sums[i] = sums[indices[head * stride + i] ?? 0] ?? 0;
+        sums.fill(0, count);
       }
     }
     return this.#with(values);
@@ -105,6 +105,7 @@ export class AttentionSums implements Disposable {
     return sums;
   }
 
+  /** A copy of all sums. */
   #values(): Float32Array {
     return this.#all === undefined ? new Float32Array(0) : this.#all.readSync();
   }
