@@ -12,6 +12,7 @@ import type { CpuJob } from "./cpu/job.ts";
 import { kmeansJob } from "./cpu/kmeans.ts";
 import { scalingContextJob } from "./cpu/scaling-context.ts";
 import { scalingKeptJob } from "./cpu/scaling-kept.ts";
+import { scalingStepsJob } from "./cpu/scaling-steps.ts";
 import { sharedPrefixJob } from "./cpu/shared-prefix.ts";
 import { spindleJob } from "./cpu/spindle.ts";
 import { spindleCacheJob } from "./cpu/spindle-cache.ts";
@@ -29,6 +30,7 @@ const jobs: readonly CpuJob[] = [
   callOverheadJob,
   scalingContextJob,
   scalingKeptJob,
+  scalingStepsJob,
 ];
 
 export const cpu: Suite = { name: "cpu", jobs: jobs.map(({ name }) => name), run };
