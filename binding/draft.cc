@@ -50,7 +50,7 @@ Napi::Value keep(const Napi::CallbackInfo& info) {
   KeepOptions keep_options;
   keep_options.piece_slots = options.integer_or("pieceSlots", 0, INT32_MAX, 0);
   keep_options.rotate = options.flag_or("rotate", false);
-  keep_options.gap_slots = options.integer_or("gapSlots", 0, INT32_MAX, 0);
+  keep_options.leave_gaps = options.flag_or("leaveGaps", false);
   const TensorState* indices = options.tensor("indices", {.dtypes = dtype_bit(SKV_I32), .rank = 2});
   const TensorState* masks =
       options.tensor_or_null("masks", {.dtypes = dtype_bit(SKV_U16), .rank = 2});

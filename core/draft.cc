@@ -7,8 +7,11 @@ namespace {
 
 size_t index(int32_t value) { return static_cast<size_t>(value); }
 
-// A head holds this many times the slots that its gaps may; moving fewer is quick.
-constexpr int32_t kSlotsPerGap = 16;
+// Gaps are left in heads of at least so many pages: moving fewer is quick.
+constexpr int32_t kFewestPages = 16;
+// A tile of slots that meets a gap is read row by row. With one gap for every so many slots of a
+// page that costs about as much as moving all slots once in a page of tokens.
+constexpr int32_t kSlotsPerGap = 4;
 
 // Slots at `indices` (of the head, ascending) without moving any: what stays of a segment becomes
 // segments of the same extent. False where that is not possible.
@@ -39,6 +42,13 @@ bool keep_in_place(const HeadSegments& source, const std::vector<int32_t>& indic
     base += segment.slots;
   }
   return true;
+}
+
+// Gaps between slots of one extent.
+int32_t gaps_of(const HeadSegments& head) {
+  int32_t gaps = 0;
+  for (size_t s = 0; s < head.segments.size(); ++s) gaps += head.opens_extent(s) ? 0 : 1;
+  return gaps;
 }
 
 }  // namespace
@@ -180,10 +190,11 @@ Status Draft::keep_head(OpRunner& run, const HeadSegments& source, const KeptSlo
     *result = source;  // nothing goes and nothing is wasted: the segment is shared as it is
     return ok_status();
   }
-  const bool may_leave_gaps = options.gap_slots > 0 && kept.masks == nullptr &&
-                              kept.count >= int64_t{kSlotsPerGap} * options.gap_slots;
+  const bool may_leave_gaps = options.leave_gaps && kept.masks == nullptr &&
+                              kept.count >= int64_t{kFewestPages} * config.page_slots;
   if (may_leave_gaps && keep_in_place(source, indices, options, result) &&
-      wasted_bytes(*result) <= bytes_of(result->segments.front().shape, options.gap_slots)) {
+      gaps_of(*result) <= std::max(1, config.page_slots / kSlotsPerGap) &&
+      wasted_bytes(*result) <= bytes_of(result->segments.front().shape, config.page_slots)) {
     return ok_status();
   }
   result->segments.clear();

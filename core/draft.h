@@ -21,10 +21,10 @@ struct KeepOptions {
   int32_t piece_slots =
       0;                // cut raw results into segments of at most this many slots (0: one segment)
   bool rotate = false;  // store kept keys after RoPE from now on
-  // Raw slots stay where they are while a head takes at most the bytes of so many slots more than
-  // if they were moved together, and holds 16 times as many: a step that evicts one slot then moves
-  // nothing, and one in many closes the gaps. 0: slots are always moved together.
-  int32_t gap_slots = 0;
+  // Raw slots of a head of 16 pages or more stay where they are while the gaps are few (one for 4
+  // slots of a page) and the head takes at most a page more than if all were moved together: a step
+  // that evicts one slot then moves nothing, and one in many closes the gaps.
+  bool leave_gaps = false;
 };
 
 struct EncodeOptions {

@@ -19,8 +19,8 @@ export interface CompressionJob {
   readonly recent: number;
   /** Ranked slots of the longest head. */
   readonly context: number;
-  /** Dropped slots that a head may still hold, so that the others stay where they are; 0: none. */
-  readonly gapSlots: number;
+  /** Whether a head may still hold up to a page of dropped slots, so that the others stay where they are. */
+  readonly leavesGaps: boolean;
 }
 
 /**
@@ -51,8 +51,19 @@ export function prepareJob(
   const sinks = Math.min(select.sinks, longest - recent);
   const context = longest - sinks - recent;
   const { method } = cache;
-  const gapSlots = 0;
-  return { cache, method, score, select, signal, infos, layers, sinks, recent, context, gapSlots };
+  return {
+    cache,
+    method,
+    score,
+    select,
+    signal,
+    infos,
+    layers,
+    sinks,
+    recent,
+    context,
+    leavesGaps: false,
+  };
 }
 
 export function throwIfAborted(signal: AbortSignal | undefined): void {

@@ -46,7 +46,7 @@ export async function maintainCache(
   const score = method.stepScore ?? method.score;
   const job = {
     ...prepareJob(cache, method.select, score, cache.options.layers, options.signal),
-    gapSlots: gapSlotsOf(cache),
+    leavesGaps: mayLeaveGaps(cache.method),
   };
   const scored: { layer: number; scores: LayerScores; plan: LayerPlan }[] = [];
   try {
@@ -63,9 +63,9 @@ export async function maintainCache(
   }
 }
 
-/** A page of dropped slots may stay, but not where a number of bytes was asked for. */
-function gapSlotsOf({ method: { target }, options }: KVCache): number {
-  return target !== null && "bytes" in target ? 0 : (options.pageSlots ?? 64);
+/** Up to a page of dropped slots may stay, but not where a number of bytes was asked for. */
+function mayLeaveGaps({ target }: Method): boolean {
+  return target === null || !("bytes" in target);
 }
 
 /** Slots that a head may hold above its limit. */

@@ -181,7 +181,7 @@ export interface StoreAddon {
       masks?: Tensor;
       pieceSlots?: number;
       rotate?: boolean;
-      gapSlots?: number;
+      leaveGaps?: boolean;
     },
     token?: CancelToken,
   ): Promise<void>;

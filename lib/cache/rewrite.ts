@@ -152,7 +152,7 @@ export async function rewrite(
             ...(masks === undefined ? {} : { masks }),
             rotate,
             pieceSlots: pieceSlots(job),
-            gapSlots: job.gapSlots,
+            leaveGaps: job.leavesGaps,
           },
           cancel.token,
         ),
