@@ -68,7 +68,6 @@ napi_value JobThread::queue(napi_env env, const std::shared_ptr<JobThread>& jobs
                             std::unique_ptr<Job> job) {
   napi_value promise = nullptr;
   if (napi_create_promise(env, &job->deferred, &promise) != napi_ok) return nullptr;
-  if (job->cancel == nullptr) job->cancel = std::make_shared<CancelFlag>();
 
   if (jobs->function_ == nullptr) {
     napi_value name = nullptr;
@@ -140,7 +139,7 @@ void JobThread::loop() {
 napi_value JobThread::run_here(napi_env env, OpRunner& runner, std::unique_ptr<Job> job) {
   napi_value promise = nullptr;
   if (napi_create_promise(env, &job->deferred, &promise) != napi_ok) return nullptr;
-  job->status = job->cancel != nullptr && job->cancel->is_raised()
+  job->status = job->cancel->is_raised()
                     ? aborted(job->op)
                     : job->device->note(guarded(job->op, [&] { return job->work(runner); }));
   settle(env, job.get());

@@ -56,7 +56,7 @@ struct Job {
   // Runs on the JavaScript thread before the promise settles, whatever the outcome.
   std::function<void(const Status&)> settled;
   std::vector<std::shared_ptr<void>> keepalive;
-  std::shared_ptr<CancelFlag> cancel;
+  std::shared_ptr<CancelFlag> cancel = std::make_shared<CancelFlag>();
   // Takes less time than it takes to wake another thread and be told by it. On a device in host
   // memory with nothing queued it runs at once, and the promise is settled when it is returned.
   bool is_short = false;

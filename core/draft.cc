@@ -51,16 +51,22 @@ int32_t gaps_of(const HeadSegments& head) {
   return gaps;
 }
 
+// Whole pages that a segment of this shape takes.
+size_t segment_bytes(const PagePool& pool, int32_t dtype, int32_t head_dim,
+                     const SegmentShape& shape) {
+  return pool.rounded(layout_of(shape, dtype, head_dim).bytes);
+}
+
 }  // namespace
 
 size_t encoded_bytes(const PagePool& pool, int32_t dtype, int32_t head_dim,
                      const SegmentShape& codebook, int32_t raw_slots, bool raw_mask) {
   size_t bytes = 0;
-  if (codebook.capacity > 0) bytes += pool.rounded(layout_of(codebook, dtype, head_dim).bytes);
+  if (codebook.capacity > 0) bytes += segment_bytes(pool, dtype, head_dim, codebook);
   if (raw_slots > 0) {
     SegmentShape raw{SKV_CODEC_RAW, raw_slots};
     raw.has_mask = raw_mask;
-    bytes += pool.rounded(layout_of(raw, dtype, head_dim).bytes);
+    bytes += segment_bytes(pool, dtype, head_dim, raw);
   }
   return bytes;
 }
@@ -85,14 +91,14 @@ ByteParts Draft::bytes(int32_t layer) const {
 size_t Draft::bytes_of(SegmentShape shape, int32_t slots) const {
   const StoreConfig& config = store_->config();
   shape.capacity = slots;
-  return store_->pool().rounded(layout_of(shape, config.dtype, config.head_dim).bytes);
+  return segment_bytes(store_->pool(), config.dtype, config.head_dim, shape);
 }
 
 size_t Draft::wasted_bytes(const HeadSegments& head) const {
-  size_t held = 0;
-  for (size_t s = 0; s < head.segments.size(); ++s) {
-    if (head.opens_extent(s)) held += head.segments[s].extent->bytes();
-  }
+  const StoreConfig& config = store_->config();
+  ByteParts parts;
+  parts.add(head, config.dtype, config.head_dim);
+  const size_t held = static_cast<size_t>(parts.total);
   const size_t needed = bytes_of(head.segments.front().shape, head.slots());
   return held > needed ? held - needed : 0;
 }

@@ -71,11 +71,11 @@ export async function selectLayer(
 }
 
 // Ranked in some tens of microseconds, which is what a hop to the job thread and back takes.
-const kShortScores = 2 ** 15;
+const kShortScoreBytes = 2 ** 17;
 
 /** Whether a selection is not worth another thread, as of a cache that is kept at its budget step by step. */
 function isShort({ scores }: LayerScores): boolean {
-  return readsHostMemory(scores.device) && scores.shape.reduce((a, b) => a * b) <= kShortScores;
+  return readsHostMemory(scores.device) && scores.sizeBytes <= kShortScoreBytes;
 }
 
 /** Of the planned slots, how many are the last ones of every row; undefined: those that are protected anyway. */

@@ -8,9 +8,8 @@ import {
   snapKV,
   streamingLLM,
 } from "spindlekv";
-import type { Arm } from "../../harness/case.ts";
 import { contest } from "../../harness/contest.ts";
-import type { Workbench } from "../../harness/workbench.ts";
+import { feedPrompt } from "./feed-prompt.ts";
 import { type CpuJob, scheduleOf } from "./job.ts";
 
 const kSlots = 16384;
@@ -30,19 +29,6 @@ const methods: Readonly<Record<string, Method>> = {
   streamingLLM: streamingLLM({ keep: kKeep }),
 };
 
-/** A cache after the prompt and, where the method compresses, after that. */
-async function prompted(cache: KVCache, bench: Workbench, slots: number): Promise<void> {
-  const { kvHeads, queryHeads, headDim } = shape;
-  const k = bench.normals(kvHeads * slots * headDim);
-  const v = bench.normals(kvHeads * slots * headDim);
-  const q = bench.normals(queryHeads * kWindow * headDim);
-  for (const layer of cache.layers) {
-    layer.append(k, v, slots);
-    layer.attend(q, new Float32Array(q.length), kWindow);
-  }
-  await cache.compress();
-}
-
 export const scalingStepsJob: CpuJob = {
   name: "scaling-steps",
   op: "KVCache",
@@ -60,25 +46,27 @@ export const scalingStepsJob: CpuJob = {
       q: bench.normals(layers * queryHeads * headDim),
       out: new Float32Array(layers * queryHeads * headDim),
     };
-    const caches: KVCache[] = [];
-    const arms: Arm[] = [];
-    for (const [name, method] of Object.entries(methods)) {
-      const cache = new KVCache(device, { ...options, method });
-      caches.push(cache);
-      await prompted(cache, bench, slots);
+    const caches = Object.values(methods).map(
+      (method) => new KVCache(device, { ...options, method }),
+    );
+    const rows = () => bench.normals(kvHeads * slots * headDim);
+    feedPrompt(bench, caches, { slots, window: kWindow, rows });
+    for (const cache of caches) await cache.compress();
+    const arms = Object.keys(methods).map((name, i) => {
+      const cache = caches[i];
       const step = () => {
         cache.step(token);
         return cache.maintain();
       };
-      arms.push({ name, runs: [step], bytes: cache.stats().bytes.total });
-    }
+      return { name, runs: [step], bytes: cache.stats().bytes.total };
+    });
     const setting = await contest({
       ...run,
       abilities: ["read"],
       setting: {
         shape: "step-16k",
         sizes: { ...shape, slots },
-        bytes: caches[0].stats().bytes.total,
+        bytes: arms[0].bytes,
         flops: 4 * layers * queryHeads * slots * headDim,
         facts: { keep: kKeep },
       },

@@ -3,7 +3,8 @@ import { KVCache, type KVCacheOptions, full, spindleKV } from "spindlekv";
 import { kAlikeShares, layeredRows } from "../../cases/layered-rows.ts";
 import { contest } from "../../harness/contest.ts";
 import { goalOf } from "../../harness/goal.ts";
-import { type CpuJob, type JobRun, scheduleOf } from "./job.ts";
+import { feedPrompt } from "./feed-prompt.ts";
+import { type CpuJob, scheduleOf } from "./job.ts";
 
 const kSlots = 32768;
 const kQuickSlots = 2048;
@@ -13,20 +14,6 @@ const kWindow = 32;
 
 // Four layers of two KV heads do the work of one layer of eight; codebooks of 64 heads would take minutes.
 const shape = { layers: kAlikeShares.length, queryHeads: 8, kvHeads: 2, headDim: 128 };
-
-function fill({ bench }: JobRun, caches: readonly KVCache[], slots: number): void {
-  const { kvHeads, queryHeads, headDim } = shape;
-  for (const [layer, alike] of kAlikeShares.entries()) {
-    const rows = { heads: kvHeads, rows: slots, headDim };
-    const k = layeredRows(bench.random, rows, alike);
-    const v = layeredRows(bench.random, rows, alike);
-    const q = bench.normals(queryHeads * kWindow * headDim);
-    for (const cache of caches) {
-      cache.layers[layer].append(k, v, slots);
-      cache.layers[layer].attend(q, new Float32Array(q.length), kWindow);
-    }
-  }
-}
 
 /** Slots and codewords that are left, summed over heads. */
 function factsOf(cache: KVCache): Record<string, number> {
@@ -56,7 +43,9 @@ export const spindleCacheJob: CpuJob = {
     const options: KVCacheOptions = { ...shape, rope: { theta: 500_000, style: "norm" } };
     using whole = new KVCache(device, { ...options, method: full() });
     using kept = new KVCache(device, { ...options, method: spindleKV({ keep: kKeep }) });
-    fill(run, [whole, kept], slots);
+    const rows = (layer: number) =>
+      layeredRows(bench.random, { heads: kvHeads, rows: slots, headDim }, kAlikeShares[layer]);
+    feedPrompt(bench, [whole, kept], { slots, window: kWindow, rows });
     const start = performance.now();
     await kept.compress();
     const seconds = (performance.now() - start) / 1000;
