@@ -31,7 +31,6 @@ static inline constexpr int block_lanes(int rows) { return (rows + 15) / 16 * 16
 // over the sets of the cache.
 inline constexpr int kKeySlots = 32;
 inline constexpr int kKeyStride = 512 + 16;
-static_assert(kTileSlots % kKeySlots == 0);
 
 // The rows that one item has in a piece: a block of its queries.
 struct AttendPart {
@@ -82,10 +81,10 @@ struct AttendKernels {
   void (*add_scores)(const ScoreTask& task);
 };
 
-// What the scores of keys that turn while they are read need: the queries twice, the angles of 64
-// positions, four keys; each with room for three vectors of 16 that overlap.
+// What the scores of keys that turn while they are read need: the queries three times, the angles
+// of 64 positions and of 16 blocks, four keys; each with room for three vectors of 16 that overlap.
 static inline int64_t turned_scores_floats(int rows, int head_dim) {
-  return (2 * int64_t{rows} + 64 + 4) * (padded_dim(head_dim) + 48);
+  return (3 * int64_t{rows} + 64 + 16 + 4) * (padded_dim(head_dim) + 48);
 }
 
 static inline int64_t attend_scratch_floats(int rows, int head_dim) {

@@ -152,18 +152,22 @@ int blocks_of(int rows, int columns) {
 // ---- one tile -------------------------------------------------------------------------
 
 // weights[s, r] = <k[s], q[r]>, some slots at a time so that their keys stay in the first-level
-// cache. Slots beyond the count repeat the last one.
+// cache, as many as make whole blocks. Slots beyond the count repeat the last one.
 template <class Element>
 void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, Ahead* ahead) {
   const SkvAttendParams& params = *task.parts->params;
-  for (int slot = 0; slot < tile.count; slot += kKeySlots) {
-    for (int i = 0; i < kKeySlots; ++i) {
+  const int vecs = memory.lanes / kWidth;
+  const int height = block_height(vecs < kMostVecs ? vecs : kMostVecs);
+  const int most = kKeySlots / height * height;
+  for (int slot = 0; slot < tile.count; slot += most) {
+    const int keys = kTileSlots - slot < most ? kTileSlots - slot : most;
+    for (int i = 0; i < keys; ++i) {
       const int last = tile.count - 1;
       load_key<Element>(tile, slot + i < last ? slot + i : last, params.rope,
                         memory.keys + i * kKeyStride, params.head_dim, params.head_dim);
     }
     multiply<kKeyStride, false>(memory.keys, 1, memory.queries, memory.lanes, params.head_dim,
-                                memory.factor, kKeySlots, memory.lanes,
+                                memory.factor, keys, memory.lanes,
                                 memory.weights + slot * memory.lanes, memory.lanes, ahead);
   }
 }

@@ -44,6 +44,7 @@ inline void transpose(Four (&rows)[kFour]) {
 
 constexpr int kKeysAhead = 16;  // slots; their rows come from the second-level cache at best
 constexpr int kWordsAtOnce = 16;
+constexpr int kWordsFar = 8 * kWordsAtOnce;  // on the way to the second-level cache
 
 struct Piece {
   const SkvAttendParams* params;  // what all parts have in common
@@ -283,6 +284,7 @@ struct Words {
   const int32_t* list;
   int n;
   const int32_t* ahead;  // as many to prefetch meanwhile
+  const int32_t* far;    // as many to bring to the second-level cache
 };
 
 // kVecs vectors of output from column d on. kHalf: only 8 elements are left (AVX-512).
@@ -296,8 +298,10 @@ inline void add_word_columns(const Piece& piece, const Memory& memory, const Wor
     for (int v = 0; v < kVecs; ++v) sum[r][v] = load(acc + (row + r) * piece.dim + d + v * kWidth);
   }
   for (int i = 0; i < touched.n; ++i) {
-    if (row == 0 && d == 0) {
-      prefetch_bytes(words + int64_t{touched.ahead[i]} * head_dim, head_dim * sizeof(Element));
+    if (row == 0) {
+      constexpr size_t kBytes = (kHalf ? 8 : kVecs * kWidth) * sizeof(Element);
+      prefetch_bytes(words + int64_t{touched.ahead[i]} * head_dim, kBytes);
+      prefetch_bytes<kSecondLevel>(words + int64_t{touched.far[i]} * head_dim, kBytes);
     }
     const Element* const word = words + int64_t{touched.list[i]} * head_dim;
     const float* const bin = memory.bins + int64_t{touched.list[i]} * piece.fours + row;
@@ -372,7 +376,9 @@ void add_words(const Piece& piece, const Memory& memory, float* acc) {
   for (int first = 0; first < touched; first += kWordsAtOnce) {
     const int n = touched - first < kWordsAtOnce ? touched - first : kWordsAtOnce;
     const int left = touched - first - n;
-    const Words words{memory.touched + first, n, memory.touched + (left < n ? first : first + n)};
+    const int32_t* const list = memory.touched + first;
+    const Words words{list, n, list + (left < n ? 0 : n),
+                      list + (left < kWordsFar ? 0 : kWordsFar)};
     by_rows(piece.rows, WordsCall<Element>{piece, memory, words, acc});
   }
   if (has_nan(acc, piece.rows * piece.dim)) {

@@ -10,10 +10,10 @@ namespace spindlekv::cpu::SKV_ISA {
 namespace {
 
 // A block with fewer slots is not worth turning the queries for.
-constexpr int kLeastSlots = 4;
+constexpr int kLeastSlots = 2;
 // Largest difference between a row of the table and its composition, over the length of the row:
 // four times what rounding gives.
-constexpr float kComposition = 1e-6f;
+constexpr float kComposition = 2e-6f;
 
 int vectors_of(int elements) { return (elements + kWidth - 1) / kWidth; }
 
@@ -65,18 +65,26 @@ bool measure_row_0(const TurnedScores& scores, float* largest) {
   return true;
 }
 
+// Row `position` of the table over row 0, the way products are split.
+void make_angle_row(const TurnedScores& scores, int64_t position, float* out) {
+  for (int v = 0; v < scores.turns; ++v, out += 2 * kWidth) {
+    const int at = 2 * turn_at(scores, v);
+    Vec length, none, c, s;
+    load_pairs(scores.rope->cos_sin + at, &length, &none);
+    load_pairs(table_row(*scores.rope, position) + at, &c, &s);
+    store(out, div(c, length));
+    store(out + kWidth, div(s, length));
+  }
+}
+
 void make_angles(const TurnedScores& scores) {
-  const int count = scores.rope->positions < kTurnBlock ? scores.rope->positions : kTurnBlock;
-  float* out = scores.angles;
-  for (int p = 0; p < count; ++p) {
-    for (int v = 0; v < scores.turns; ++v, out += 2 * kWidth) {
-      const int at = 2 * turn_at(scores, v);
-      Vec length, none, c, s;
-      load_pairs(scores.rope->cos_sin + at, &length, &none);
-      load_pairs(table_row(*scores.rope, p) + at, &c, &s);
-      store(out, div(c, length));
-      store(out + kWidth, div(s, length));
-    }
+  const int row = scores.turns * 2 * kWidth;
+  const int32_t positions = scores.rope->positions;
+  for (int p = 0; p < kTurnBlock && p < positions; ++p) {
+    make_angle_row(scores, p, scores.angles + p * row);
+  }
+  for (int b = 0; b < kBlocksInStretch && b * kTurnBlock < positions; ++b) {
+    make_angle_row(scores, b * kTurnBlock, scores.steps + b * row);
   }
 }
 
@@ -89,55 +97,89 @@ const float* angles_of(const TurnedScores& scores, int32_t turn) {
 
 // ---- the queries of a block -------------------------------------------------------------
 
-// Whether row `first` turned on by the angles of `last` is row `last`.
+// A vector of cosines and one of sines.
+struct Angle {
+  Vec c, s;
+};
+Angle table_angle(const TurnedScores& scores, int64_t position, int v) {
+  Angle angle;
+  load_pairs(table_row(*scores.rope, position) + 2 * turn_at(scores, v), &angle.c, &angle.s);
+  return angle;
+}
+Angle angle_at(const float* row, int v) {
+  return {load(row + v * 2 * kWidth), load(row + v * 2 * kWidth + kWidth)};
+}
+Angle sum_of(const Angle& a, const Angle& b) {
+  return {neg_madd(a.s, b.s, mul(a.c, b.c)), madd(a.c, b.s, mul(a.s, b.c))};
+}
+
+const float* step_of(const TurnedScores& scores, int64_t block) {
+  return scores.steps + block * scores.turns * 2 * kWidth;
+}
+
+// Whether row `first` turned on to `last`, less than a stretch away, is row `last`.
 bool rows_compose(const TurnedScores& scores, int64_t first, int64_t last) {
+  const float* const step = step_of(scores, (last - first) / kTurnBlock);
   const float* const angles = angles_of(scores, static_cast<int32_t>(last - first));
   Vec most = zero();
   for (int v = 0; v < scores.turns; ++v) {
-    const int at = 2 * turn_at(scores, v);
-    Vec c, s, c_last, s_last;
-    load_pairs(table_row(*scores.rope, first) + at, &c, &s);
-    load_pairs(table_row(*scores.rope, last) + at, &c_last, &s_last);
-    const Vec c_on = load(angles + v * 2 * kWidth);
-    const Vec s_on = load(angles + v * 2 * kWidth + kWidth);
-    const Vec x = sub(neg_madd(s, s_on, mul(c, c_on)), c_last);
-    const Vec y = sub(madd(c, s_on, mul(s, c_on)), s_last);
+    const Angle on = sum_of(angle_at(step, v), angle_at(angles, v));
+    const Angle composed = sum_of(table_angle(scores, first, v), on);
+    const Angle wanted = table_angle(scores, last, v);
+    const Vec x = sub(composed.c, wanted.c);
+    const Vec y = sub(composed.s, wanted.s);
     most = max(madd(x, x, mul(y, y)), most);
   }
   const float bound = kComposition * scores.largest;
   return reduce_max(most) <= bound * bound;
 }
 
-// The rows that the next block is turned by: the only ones that are read of the whole table.
-SKV_PREFETCH void prefetch_next_block(const SkvRope& rope, int64_t last) {
-  const int64_t next_last = last + kTurnBlock;
+// The rows that the next stretch is turned by: the only ones that are read of the whole table.
+SKV_PREFETCH void prefetch_next_stretch(const SkvRope& rope, int64_t last) {
+  const int64_t next_last = last + kTurnStretch;
   if (next_last >= rope.positions) return;
   const size_t bytes = static_cast<size_t>(rope.n_rot) * sizeof(float);
   prefetch_bytes(table_row(rope, last + 1), bytes);
   prefetch_bytes(table_row(rope, next_last), bytes);
 }
 
-// Turns the queries back by the positions of the block; false if its rows do not compose.
-bool turn_queries(TurnedScores* scores, int32_t block) {
-  if (block == scores->block) return scores->block_composes;
-  scores->block = block;
-  const int64_t first = int64_t{block} * kTurnBlock;
-  const int64_t end = scores->rope->positions;
-  const int64_t last = first + kTurnBlock <= end ? first + kTurnBlock - 1 : end - 1;
-  prefetch_next_block(*scores->rope, last);
-  scores->block_composes = rows_compose(*scores, first, last);
-  if (!scores->block_composes) return false;
-  for (int v = 0; v < scores->turns; ++v) {
-    Vec c, s;
-    load_pairs(table_row(*scores->rope, first) + 2 * turn_at(*scores, v), &c, &s);
-    for (int r = 0; r < scores->rows; ++r) {
-      const int at = r * scores->stride + v * 2 * kWidth;
-      const Vec x = load(scores->base + at);
-      const Vec y = load(scores->base + at + kWidth);
-      store(scores->turned + at, madd(y, s, mul(x, c)));
-      store(scores->turned + at + kWidth, neg_madd(x, s, mul(y, c)));
+// out = the rows of q turned back by an angle for each pair.
+template <class AngleOf>
+void turn_back(const TurnedScores& scores, const float* q, const AngleOf& angle_of, float* out) {
+  for (int v = 0; v < scores.turns; ++v) {
+    const Angle angle = angle_of(v);
+    for (int r = 0; r < scores.rows; ++r) {
+      const int at = r * scores.stride + v * 2 * kWidth;
+      const Vec x = load(q + at);
+      const Vec y = load(q + at + kWidth);
+      store(out + at, madd(y, angle.s, mul(x, angle.c)));
+      store(out + at + kWidth, neg_madd(x, angle.s, mul(y, angle.c)));
     }
   }
+}
+
+void enter_stretch(TurnedScores* scores, int32_t stretch) {
+  scores->stretch = stretch;
+  const int64_t first = int64_t{stretch} * kTurnStretch;
+  const int64_t end = scores->rope->positions;
+  const int64_t last = first + kTurnStretch <= end ? first + kTurnStretch - 1 : end - 1;
+  prefetch_next_stretch(*scores->rope, last);
+  scores->stretch_composes = rows_compose(*scores, first, last);
+  if (!scores->stretch_composes) return;
+  turn_back(
+      *scores, scores->base, [&](int v) { return table_angle(*scores, first, v); },
+      scores->stretched);
+}
+
+// Turns the queries back by the positions of the block; false if the rows about it do not compose.
+bool turn_queries(TurnedScores* scores, int32_t block) {
+  if (block == scores->block) return scores->stretch_composes;
+  scores->block = block;
+  const int32_t stretch = block / kBlocksInStretch;
+  if (stretch != scores->stretch) enter_stretch(scores, stretch);
+  if (!scores->stretch_composes) return false;
+  const float* const step = step_of(*scores, block % kBlocksInStretch);
+  turn_back(*scores, scores->stretched, [&](int v) { return angle_at(step, v); }, scores->turned);
   return true;
 }
 
@@ -367,16 +409,20 @@ TurnedScores begin_turned_scores(const SkvAttendParams& params, const float* q, 
   scores.rests = vectors_of(params.head_dim - params.rope.n_rot);
   scores.stride = (2 * scores.turns + scores.rests) * kWidth;
   scores.base = memory;
-  scores.turned = scores.base + rows * scores.stride;
+  scores.stretched = scores.base + rows * scores.stride;
+  scores.turned = scores.stretched + rows * scores.stride;
   scores.angles = scores.turned + rows * scores.stride;
-  scores.keys = scores.angles + kTurnBlock * scores.turns * 2 * kWidth;
-  scores.block = -1;
-  scores.block_composes = false;
+  scores.steps = scores.angles + kTurnBlock * scores.turns * 2 * kWidth;
+  scores.keys = scores.steps + kBlocksInStretch * scores.turns * 2 * kWidth;
+  scores.block = scores.stretch = -1;
+  scores.stretch_composes = false;
   scores.composes = params.rope.n_rot / 2 >= kWidth && measure_row_0(scores, &scores.largest);
   if (!scores.composes) return scores;
+  float* const copies[] = {scores.base, scores.stretched, scores.turned};
   for (int r = 0; r < rows; ++r) {
-    split_query(scores, q + r * scores.dim, scores.base + r * scores.stride);
-    split_query(scores, q + r * scores.dim, scores.turned + r * scores.stride);
+    for (float* const copy : copies) {
+      split_query(scores, q + r * scores.dim, copy + r * scores.stride);
+    }
   }
   make_angles(scores);
   return scores;
