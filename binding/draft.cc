@@ -58,7 +58,6 @@ Napi::Value keep(const Napi::CallbackInfo& info) {
   options.require_axis("indices", indices, 0, config.kv_heads);
   options.require_axis("masks", masks, 0, config.kv_heads);
   std::vector<KeptSlots> heads;
-  int64_t slots = 0;
   for (size_t h = 0; args.ok() && h < counts.size(); ++h) {
     options.require_axis_at_least("indices", indices, 1, counts[h]);
     options.require_axis_at_least("masks", masks, 1, counts[h]);
@@ -70,13 +69,12 @@ Napi::Value keep(const Napi::CallbackInfo& info) {
       kept.masks = static_cast<const uint16_t*>(masks->data()) + row * masks->strides[0];
     }
     kept.count = counts[h];
-    slots += kept.count;
     heads.push_back(kept);
   }
   if (!args.ok()) return raise(info, &args);
   const std::shared_ptr<Draft> draft = state->draft;
-  const int64_t slot_bytes = 2 * static_cast<int64_t>(dtype_bytes(config.dtype)) * config.head_dim;
-  const bool is_short = slots * slot_bytes <= kShortKeepBytes;
+  const bool is_short = runs_short_jobs_at_once(*state->store->pool->device) &&
+                        draft->keep_moves_at_most(kShortKeepBytes, layer, heads, keep_options);
   return queue_draft_job(info, &args, state, info[2], is_short,
                          [draft, layer, heads, keep_options](OpRunner& run) {
                            return draft->keep(run, layer, heads, keep_options);

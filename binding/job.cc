@@ -197,6 +197,10 @@ void JobThread::finalize(napi_env, void* data, void*) {
   delete share;
 }
 
+bool runs_short_jobs_at_once(const DeviceState& device) {
+  return device.uses_host_memory() && device.jobs()->is_idle();
+}
+
 napi_value queue_job(napi_env env, const std::shared_ptr<DeviceState>& device,
                      std::unique_ptr<Job> job) {
   Status usable = device->check_usable(job->op);
@@ -206,7 +210,7 @@ napi_value queue_job(napi_env env, const std::shared_ptr<DeviceState>& device,
     return nullptr;
   }
   job->device = device;
-  if (job->is_short && device->uses_host_memory() && device->jobs()->is_idle()) {
+  if (job->is_short && runs_short_jobs_at_once(*device)) {
     return JobThread::run_here(env, device->runner(), std::move(job));
   }
   return JobThread::queue(env, device->jobs(), std::move(job));

@@ -105,6 +105,10 @@ class JobThread {
   bool is_stopping_ = false;
 };
 
+// Whether a job that is short would run where it is queued: memory is the host's and nothing else
+// is under way.
+bool runs_short_jobs_at_once(const DeviceState& device);
+
 // Queues `job` on the device's thread, or runs it if it is short. Returns its promise; argument
 // errors of a disposed or lost device reject it.
 napi_value queue_job(napi_env env, const std::shared_ptr<DeviceState>& device,

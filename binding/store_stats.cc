@@ -7,23 +7,48 @@
 namespace spindlekv {
 namespace {
 
-Napi::Value describe(const Napi::CallbackInfo& info) {
-  Arguments args(info.Env(), "stats");
+// result(store, layer) for the store and the layer that a call names.
+template <class Result>
+Napi::Value of_layer(const Napi::CallbackInfo& info, const char* op, const Result& result) {
+  Arguments args(info.Env(), op);
   const std::shared_ptr<StoreState> state = store_argument(&args, info[0]);
   if (!args.ok()) return raise(info, &args);
   const int32_t layer = layer_argument(&args, *state, info[1]);
   if (!args.ok()) return raise(info, &args);
-  const Store& store = *state->store;
-  Napi::Object object = Napi::Object::New(info.Env());
-  object.Set("position", store.next_position(layer));
-  object.Set("recordedQueries", store.recorded_queries(layer));
-  object.Set("bytes", to_object(info.Env(), store.bytes(layer)));
-  Napi::Array heads = Napi::Array::New(info.Env());
-  for (int32_t h = 0; h < store.config().kv_heads; ++h) {
-    heads.Set(static_cast<uint32_t>(h), to_object(info.Env(), store.head(layer, h)));
-  }
-  object.Set("heads", heads);
-  return object;
+  return result(*state->store, layer);
+}
+
+Napi::Value describe(const Napi::CallbackInfo& info) {
+  return of_layer(info, "stats", [&](const Store& store, int32_t layer) {
+    Napi::Object object = Napi::Object::New(info.Env());
+    object.Set("position", store.next_position(layer));
+    object.Set("recordedQueries", store.recorded_queries(layer));
+    object.Set("bytes", to_object(info.Env(), store.bytes(layer)));
+    Napi::Array heads = Napi::Array::New(info.Env());
+    for (int32_t h = 0; h < store.config().kv_heads; ++h) {
+      heads.Set(static_cast<uint32_t>(h), to_object(info.Env(), store.head(layer, h)));
+    }
+    object.Set("heads", heads);
+    return object;
+  });
+}
+
+// Slots of each head: what is asked for with every step, of all that describe() tells.
+Napi::Value slots(const Napi::CallbackInfo& info) {
+  return of_layer(info, "slots", [&](const Store& store, int32_t layer) {
+    Napi::Array heads = Napi::Array::New(info.Env());
+    for (int32_t h = 0; h < store.config().kv_heads; ++h) {
+      heads.Set(static_cast<uint32_t>(h), store.head(layer, h).slots());
+    }
+    return heads;
+  });
+}
+
+// The position of the next token.
+Napi::Value position(const Napi::CallbackInfo& info) {
+  return of_layer(info, "tokens", [&](const Store& store, int32_t layer) {
+    return Napi::Number::New(info.Env(), store.next_position(layer));
+  });
 }
 
 Napi::Value query_bytes(const Napi::CallbackInfo& info) {
@@ -115,6 +140,8 @@ Napi::Object to_object(Napi::Env env, const HeadSegments& head) {
 
 void register_store_stats(Napi::Env env, Napi::Object exports) {
   export_function<describe>(env, exports, "storeDescribe");
+  export_function<slots>(env, exports, "storeSlots");
+  export_function<position>(env, exports, "storePosition");
   export_function<query_bytes>(env, exports, "storeQueryBytes");
   export_function<planned_bytes>(env, exports, "storePlannedBytes");
   export_function<snapshot>(env, exports, "storeSnapshot");

@@ -51,10 +51,29 @@ int32_t gaps_of(const HeadSegments& head) {
   return gaps;
 }
 
+// Whether all keys are stored after RoPE.
+bool is_rotated(const HeadSegments& head) {
+  return std::all_of(head.segments.begin(), head.segments.end(),
+                     [](const Segment& segment) { return segment.rotated != 0; });
+}
+
 // Whole pages that a segment of this shape takes.
 size_t segment_bytes(const PagePool& pool, int32_t dtype, int32_t head_dim,
                      const SegmentShape& shape) {
   return pool.rounded(layout_of(shape, dtype, head_dim).bytes);
+}
+
+Status check_ascending(const std::vector<int32_t>& indices, int32_t slots) {
+  int32_t last = -1;
+  for (const int32_t slot : indices) {
+    if (slot <= last || slot >= slots) {
+      return error_status(SKV_ARGUMENT, "keep",
+                          "expected ascending slots below %d for indices, got %d after %d", slots,
+                          slot, last);
+    }
+    last = slot;
+  }
+  return ok_status();
 }
 
 }  // namespace
@@ -174,6 +193,44 @@ Status Draft::shrink_codebook(OpRunner& run, const Segment& source,
   return ok_status();
 }
 
+bool Draft::stays_in_place(const HeadSegments& source, const KeptSlots& kept,
+                           const std::vector<int32_t>& indices, const KeepOptions& options,
+                           HeadSegments* result) const {
+  const StoreConfig& config = store_->config();
+  if (kept.masks != nullptr) return false;
+  const bool is_exact = source.segments.size() == 1 && source.segments.front().begin == 0 &&
+                        source.segments.front().slots == source.segments.front().shape.capacity;
+  if (kept.count == source.slots() && is_exact) {
+    *result = source;  // nothing goes and nothing is wasted: the segment is shared as it is
+    return true;
+  }
+  return options.leave_gaps && kept.count >= int64_t{kFewestPages} * config.page_slots &&
+         keep_in_place(source, indices, options, result) &&
+         gaps_of(*result) <= std::max(1, config.page_slots / kSlotsPerGap) &&
+         wasted_bytes(*result) <= bytes_of(result->segments.front().shape, config.page_slots);
+}
+
+bool Draft::keep_moves_at_most(int64_t bytes, int32_t layer, const std::vector<KeptSlots>& heads,
+                               const KeepOptions& options) const {
+  const StoreConfig& config = store_->config();
+  const int64_t slot_bytes = 2 * static_cast<int64_t>(dtype_bytes(config.dtype)) * config.head_dim;
+  int64_t slots = 0;
+  for (const KeptSlots& kept : heads) slots += kept.count;
+  HeadSegments result;
+  for (int32_t h = 0; slots * slot_bytes > bytes && h < config.kv_heads; ++h) {
+    const HeadSegments& source = head(layer, h);
+    const KeptSlots& kept = heads[index(h)];
+    const std::vector<int32_t> indices(kept.indices, kept.indices + kept.count);
+    if (!is_ok(check_ascending(indices, source.slots())) ||
+        !stays_in_place(source, kept, indices, options, &result) ||
+        (options.rotate && !is_rotated(result))) {
+      return false;
+    }
+    slots -= kept.count;
+  }
+  return true;
+}
+
 Status Draft::keep_head(OpRunner& run, const HeadSegments& source, const KeptSlots& kept,
                         const KeepOptions& options, std::vector<SkvCompactItem>* items,
                         HeadSegments* result) {
@@ -181,28 +238,8 @@ Status Draft::keep_head(OpRunner& run, const HeadSegments& source, const KeptSlo
   const int32_t slots = source.slots();
   std::vector<int32_t> indices;
   SKV_RETURN_IF_ERROR(run.download(kept.indices, index(kept.count), &indices));
-  int32_t last = -1;
-  for (const int32_t slot : indices) {
-    if (slot <= last || slot >= slots) {
-      return error_status(SKV_ARGUMENT, "keep",
-                          "expected ascending slots below %d for indices, got %d after %d", slots,
-                          slot, last);
-    }
-    last = slot;
-  }
-  const bool is_exact = source.segments.size() == 1 && source.segments.front().begin == 0 &&
-                        source.segments.front().slots == source.segments.front().shape.capacity;
-  if (kept.count == slots && kept.masks == nullptr && is_exact) {
-    *result = source;  // nothing goes and nothing is wasted: the segment is shared as it is
-    return ok_status();
-  }
-  const bool may_leave_gaps = options.leave_gaps && kept.masks == nullptr &&
-                              kept.count >= int64_t{kFewestPages} * config.page_slots;
-  if (may_leave_gaps && keep_in_place(source, indices, options, result) &&
-      gaps_of(*result) <= std::max(1, config.page_slots / kSlotsPerGap) &&
-      wasted_bytes(*result) <= bytes_of(result->segments.front().shape, config.page_slots)) {
-    return ok_status();
-  }
+  SKV_RETURN_IF_ERROR(check_ascending(indices, slots));
+  if (stays_in_place(source, kept, indices, options, result)) return ok_status();
   result->segments.clear();
   int32_t base = 0;
   size_t next = 0;

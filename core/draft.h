@@ -47,6 +47,10 @@ class Draft {
   // `heads`: one per KV head of the layer.
   Status keep(OpRunner& run, int32_t layer, const std::vector<KeptSlots>& heads,
               const KeepOptions& options);
+  // Whether that copies no more than so many bytes of K and V. Indices are read where they are: for
+  // devices that use the host's memory.
+  bool keep_moves_at_most(int64_t bytes, int32_t layer, const std::vector<KeptSlots>& heads,
+                          const KeepOptions& options) const;
   // Encodes the raw slots that follow a head's codebook segments.
   Status encode(OpRunner& run, int32_t layer, const EncodeOptions& options);
   // Replaces the store's layers by the draft's. Cannot fail.
@@ -60,6 +64,10 @@ class Draft {
   size_t bytes_of(SegmentShape shape, int32_t slots) const;
   // Bytes that a head of raw segments takes beyond those of its slots in one of them.
   size_t wasted_bytes(const HeadSegments& head) const;
+  // Whether no slot of the head need move; `result` is then what it is.
+  bool stays_in_place(const HeadSegments& source, const KeptSlots& kept,
+                      const std::vector<int32_t>& indices, const KeepOptions& options,
+                      HeadSegments* result) const;
   Status keep_head(OpRunner& run, const HeadSegments& source, const KeptSlots& kept,
                    const KeepOptions& options, std::vector<SkvCompactItem>* items,
                    HeadSegments* result);

@@ -11,6 +11,31 @@ export interface KeptIndices {
   readonly counts: readonly number[];
 }
 
+/** Sums of one layer, [rows, capacity]. */
+export interface LayerSums {
+  readonly layer: number;
+  readonly values: Float32Array;
+}
+
+/** Slots of the longest head before, as far as the kept ones tell. */
+function slotsOf({ indices, stride, counts }: KeptIndices): number {
+  return Math.max(
+    ...counts.map((count, head) => (count > 0 ? (indices[head * stride + count - 1] ?? 0) + 1 : 0)),
+  );
+}
+
+/** Moves the numbers at the given slots, ascending, to the front; 0 behind them. Most slots follow the one before. */
+function keepSlots(values: Float32Array, slots: Int32Array): void {
+  for (let at = 0; at < slots.length; ) {
+    const first = slots[at] as number;
+    let end = at + 1;
+    while (end < slots.length && slots[end] === first + end - at) end++;
+    if (first !== at) values.copyWithin(at, first, first + end - at);
+    at = end;
+  }
+  values.fill(0, slots.length);
+}
+
 interface SumsShape {
   readonly layers: number;
   readonly kvHeads: number;
@@ -62,44 +87,40 @@ export class AttentionSums implements Disposable {
     return tensor;
   }
 
-  /** Sums of a layer, [rows, slots]. */
-  async read(layer: number, slots: number): Promise<Float32Array> {
+  /** Sums of a layer, [rows, slots]: where attend adds them up. The caller disposes the view. */
+  view(layer: number, slots: number): Tensor<"f32"> {
+    this.reserve(slots);
     const { rows } = this.#shape;
-    const out = new Float32Array(rows * slots);
-    if (this.#all === undefined) return out;
-    const values = await this.target(layer).read();
-    const width = Math.min(slots, this.#capacity);
-    for (let row = 0; row < rows; row++) {
-      const from = row * this.#capacity;
-      out.set(values.subarray(from, from + width), row * slots);
-    }
-    return out;
+    return this.target(layer).view({ shape: [rows, slots], strides: [this.#capacity, 1] });
   }
 
-  /** These sums when of the given layers only the given slots stay; this object stays as it is. */
-  keeping(kept: readonly KeptIndices[]): AttentionSums {
+  /** The sums of the given layers when only the given slots stay; this object stays as it is. */
+  keeping(kept: readonly KeptIndices[]): LayerSums[] {
     const { rows, kvHeads } = this.#shape;
-    const values = this.#values();
-    for (const { layer, indices, stride, counts } of kept) {
-      for (let row = 0; row < rows; row++) {
-        const head = Math.floor((row * kvHeads) / rows);
-        const at = (layer * rows + row) * this.#capacity;
-        const sums = values.subarray(at, at + this.#capacity);
-        const count = counts[head] ?? 0;
-        // Indices ascend: what is read was not written yet.
-        for (let i = 0; i < count; i++) sums[i] = sums[indices[head * stride + i] ?? 0] ?? 0;
-        sums.fill(0, count);
-      }
-    }
-    return this.#with(values);
+    if (this.#all === undefined) return [];
+    this.reserve(Math.max(0, ...kept.map(slotsOf)));
+    return kept.map(({ layer, indices, stride, counts }) => {
+      const values = this.target(layer).readSync();
+      counts.forEach((count, head) => {
+        const slots = indices.subarray(head * stride, head * stride + count);
+        const first = (head * rows) / kvHeads;
+        for (let row = first; row < first + rows / kvHeads; row++) {
+          const at = row * this.#capacity;
+          keepSlots(values.subarray(at, at + this.#capacity), slots);
+        }
+      });
+      return { layer, values };
+    });
+  }
+
+  /** Takes over what {@link keeping} made. Fails only with the device. */
+  replace(sums: readonly LayerSums[]): void {
+    for (const { layer, values } of sums) this.target(layer).write(values);
   }
 
   /** An independent copy. */
   copy(): AttentionSums {
-    return this.#with(this.#values());
-  }
-
-  #with(values: Float32Array): AttentionSums {
+    const values = this.#values();
     const sums = new AttentionSums(this.#device, this.#shape, this.mode);
     if (values.length > 0) sums.#replace(values, this.#capacity);
     return sums;

@@ -43,9 +43,9 @@ export async function commitPlan(
   try {
     const kept = await rewrite(job, layers, thetas, draft, onProgress);
     throwIfAborted(job.signal);
-    const sums = cache.sums?.keeping(kept);
+    const sums = cache.sums?.keeping(kept) ?? [];
     addon.draftCommit(draft);
-    if (sums !== undefined) cache.replaceSums(sums);
+    cache.sums?.replace(sums);
     cache.forgetSimilarity();
     return kept;
   } finally {

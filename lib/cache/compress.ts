@@ -69,8 +69,8 @@ function checkCompressOptions(options: CompressOptions): void {
 }
 
 /** The report of a call that changed nothing. */
-export function reportBefore(cache: KVCache): CompressReport {
-  const { bytes, tokens, nativeBytes, perLayer } = cache.stats();
+export function reportBefore(cache: KVCache, stats = cache.stats()): CompressReport {
+  const { bytes, tokens, nativeBytes, perLayer } = stats;
   const slots = perLayer.reduce((sum, layer) => sum + layer.slots, 0);
   return {
     method: cache.method.id,

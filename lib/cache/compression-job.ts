@@ -2,7 +2,7 @@
 import { argumentError, spindleError } from "../errors.js";
 import type { KVCache } from "./kv-cache.js";
 import { type Method, type ScorePart, type SelectPart, windowOf } from "./method.js";
-import { type StoreLayerInfo, storeAddon } from "./native-store.js";
+import type { StoreLayerInfo } from "./native-store.js";
 
 export interface CompressionJob {
   readonly cache: KVCache;
@@ -36,8 +36,7 @@ export function prepareJob(
   layers: number,
   signal: AbortSignal | undefined,
 ): CompressionJob {
-  const addon = storeAddon();
-  const infos = cache.layers.map((layer) => addon.storeDescribe(cache, layer.index));
+  const infos = cache.describe();
   const positions = infos.slice(0, layers).map((info) => info.position);
   if (positions.some((position) => position !== positions[0])) {
     throw argumentError("compress", "equally many tokens in every layer", "cache", positions);

@@ -16,7 +16,7 @@ import { HiddenCosine } from "./hidden-cosine.js";
 import { LayerCache } from "./layer-cache.js";
 import { maintainCache } from "./maintain.js";
 import { isWindowed, type Method, needsPreRopeKeys, queriesOf, sumsOf } from "./method.js";
-import { type StorePolicies, storeAddon } from "./native-store.js";
+import { type StoreLayerInfo, type StorePolicies, storeAddon } from "./native-store.js";
 import { PagePool } from "./page-pool.js";
 import { SimilarityMemo } from "./similarity-memo.js";
 import type { Rows } from "./staging.js";
@@ -190,12 +190,6 @@ export class KVCache {
     return this.#sums;
   }
 
-  /** @internal */
-  replaceSums(sums: AttentionSums): void {
-    this.#sums?.dispose();
-    this.#sums = sums;
-  }
-
   /**
    * @internal Where attend adds what the method's scorer reads.
    *
@@ -226,7 +220,7 @@ export class KVCache {
 
   /** Tokens appended so far (to the first layer). */
   get tokens(): number {
-    return storeAddon().storeDescribe(this, 0).position;
+    return storeAddon().storePosition(this, 0);
   }
 
   /**
@@ -266,11 +260,7 @@ export class KVCache {
   }
 
   #hasRotatedKeys(): boolean {
-    return this.layers.some((layer) =>
-      storeAddon()
-        .storeDescribe(this, layer.index)
-        .heads.some((head) => head.hasRotatedKeys),
-    );
+    return this.describe().some((layer) => layer.heads.some((head) => head.hasRotatedKeys));
   }
 
   /**
@@ -363,9 +353,18 @@ export class KVCache {
 
   /** What the cache holds. @throws {SpindleKVError} ERR_SPINDLEKV_DISPOSED */
   stats(): CacheStats {
+    return this.statsOf(this.describe());
+  }
+
+  /** @internal What the store says of each layer. */
+  describe(): StoreLayerInfo[] {
+    return this.layers.map((layer) => storeAddon().storeDescribe(this, layer.index));
+  }
+
+  /** @internal {@link stats} of what was described already. */
+  statsOf(infos: readonly StoreLayerInfo[]): CacheStats {
     const addon = storeAddon();
-    const { layers, kvHeads, headDim } = this.options;
-    const infos = Array.from({ length: layers }, (_, layer) => addon.storeDescribe(this, layer));
+    const { kvHeads, headDim } = this.options;
     const tokens = infos[0]?.position ?? 0;
     const nativeBytes = infos.reduce((sum, info) => sum + info.position * kvHeads * headDim * 4, 0);
     const bytes = sumParts(infos.map((info) => info.bytes));

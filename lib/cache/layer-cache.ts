@@ -29,9 +29,7 @@ export class LayerCache {
 
   /** Slots of each KV head. */
   get slots(): number[] {
-    return storeAddon()
-      .storeDescribe(this.cache, this.index)
-      .heads.map((head) => head.slots);
+    return storeAddon().storeSlots(this.cache, this.index);
   }
 
   /**

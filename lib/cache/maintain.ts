@@ -17,7 +17,6 @@ import {
   type LayerScores,
   type Method,
 } from "./method.js";
-import { storeAddon } from "./native-store.js";
 import { sumOneOverRanks } from "./plan.js";
 import { scoreLayer } from "./score-layer.js";
 
@@ -36,18 +35,17 @@ export async function maintainCache(
   }
   if (!isMaintained(method) || method.select === null) return null;
   const slack = slackOf(method);
-  const due = cache.layers.filter((_, layer) => {
-    const { heads } = storeAddon().storeDescribe(cache, layer);
-    return heads.some(({ slots }, head) => slots > (limits[layer]?.[head] ?? 0) + slack);
-  });
+  const due = cache.layers.filter((layer) =>
+    layer.slots.some((slots, head) => slots > (limits[layer.index]?.[head] ?? 0) + slack),
+  );
   if (due.length === 0) return null;
   throwIfAborted(options.signal);
-  const before = reportBefore(cache);
   const score = method.stepScore ?? method.score;
   const job = {
     ...prepareJob(cache, method.select, score, cache.options.layers, options.signal),
     leavesGaps: mayLeaveGaps(cache.method),
   };
+  const before = reportBefore(cache, cache.statsOf(job.infos));
   const scored: { layer: number; scores: LayerScores; plan: LayerPlan }[] = [];
   try {
     for (const { index: layer } of due) {

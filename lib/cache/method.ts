@@ -111,8 +111,8 @@ export interface ScoreInput {
   readonly keyStats: (
     names: readonly KeyStatistic[],
   ) => Promise<Record<KeyStatistic, Float32Array>>;
-  /** Attention of all queries so far, as attend added it up: [rows, longest]. */
-  readonly sums: () => Promise<Float32Array>;
+  /** Attention of all queries so far, where attend adds it up: [rows, longest] f32, strided; the caller disposes it. */
+  readonly sums: () => Tensor<"f32">;
   /** Logical position of every slot, per KV head. */
   readonly positions: () => Promise<readonly Int32Array[]>;
   /** Stored rows of one KV head, decoded. */

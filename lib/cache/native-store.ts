@@ -162,6 +162,10 @@ export interface StoreAddon {
     token?: CancelToken,
   ): Promise<void>;
   storeDescribe(store: object, layer: number): StoreLayerInfo;
+  /** Slots of each head. */
+  storeSlots(store: object, layer: number): number[];
+  /** The position of a layer's next token. */
+  storePosition(store: object, layer: number): number;
   storeQueryBytes(store: object): number;
   storePlannedBytes(store: object, shape: PlannedShape): number;
   storeSnapshot(store: object): Promise<ArrayBuffer>;

@@ -77,12 +77,11 @@ function inputOf(
     recordedQueries: info.recordedQueries,
     window: (request) => windowOf(job, score, layer, longest, request),
     keyStats: (names) => keyStatsOf(job, score, layer, longest, names),
-    sums: async () => {
-      const log = cache.sums;
-      if (log === undefined) {
+    sums: () => {
+      if (cache.sums === undefined) {
         throw missing(`sums of attention for score ${score.id}`, "a cache that adds none up");
       }
-      return log.read(layer, longest);
+      return cache.sums.view(layer, longest);
     },
     positions: () =>
       Promise.all(lengths.map((_, head) => storeAddon().storePositions(cache, { layer, head }))),

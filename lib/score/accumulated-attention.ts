@@ -57,26 +57,27 @@ async function rankBySums(
   group: "sum" | "max",
   scope: "kv-head" | "layer",
 ): Promise<LayerScores> {
-  const { device, kvHeads, longest } = input;
-  const sums = await input.sums();
-  const rows = sums.length / longest;
-  if (normalize === "causalCount") await divideByCount(input, sums, rows);
-  using perRow = Tensor.from(device, "f32", [rows, longest], sums);
+  using sums = input.sums();
+  using means = normalize === "causalCount" ? await divideByCount(input, sums) : undefined;
+  const perRow = means ?? sums;
   // Sums over the group have one row a KV head already.
-  const perGroup = rows / kvHeads;
+  const perGroup = (perRow.shape[0] as number) / input.kvHeads;
   const reduction = { pool: null, group, scope };
   return await reduceScores({ ...input, group: perGroup, recent: 0 }, perRow, reduction);
 }
 
 /** A slot at position p was seen by the queries at p and later: tokens - p of them. */
-async function divideByCount(input: ScoreInput, sums: Float32Array, rows: number): Promise<void> {
-  const { kvHeads, longest, tokens } = input;
+async function divideByCount(input: ScoreInput, sums: Tensor<"f32">): Promise<Tensor<"f32">> {
+  const { device, kvHeads, longest, tokens } = input;
   const positions = await input.positions();
+  const means = await sums.read();
+  const rows = means.length / longest;
   for (let row = 0; row < rows; row++) {
     const seen = positions[Math.floor((row * kvHeads) / rows)] as Int32Array;
     seen.forEach((position, slot) => {
       const at = row * longest + slot;
-      sums[at] = (sums[at] as number) / (tokens - position);
+      means[at] = (means[at] as number) / (tokens - position);
     });
   }
+  return Tensor.from(device, "f32", [rows, longest], means);
 }

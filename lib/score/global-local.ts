@@ -63,7 +63,8 @@ async function rankByBoth(
   pool: (GlobalLocalOptions["pool"] & object) | null,
 ): Promise<LayerScores> {
   const { device, kvHeads, group, lengths, longest, sinks, recent, tokens } = input;
-  const global = await input.sums();
+  using sums = input.sums();
+  const global = await sums.read();
   using seen = await input.window({ window: Math.min(asked, tokens) });
   using local = Tensor.zeros(device, "f32", [kvHeads, longest]);
   reduceGroup({ in: seen.sum, out: local, group, kind: "sum" });

@@ -1,6 +1,6 @@
 // h2o(): heavy hitters and the last slots, after the prompt and after every decoded token.
 import { expect, it } from "vitest";
-import { h2o, KVCache } from "../../lib/index.ts";
+import { h2o, KVCache, l2norm } from "../../lib/index.ts";
 import { ask, feed, makePrompt } from "../cache/fixtures.ts";
 import { describeOp } from "../harness/backends.ts";
 import { expectStepwise, keepBest, type Rule } from "./stepwise.ts";
@@ -115,6 +115,65 @@ describeOp("h2o", (backend, device) => {
     expect(held[1]).toBe(8);
     if (!isSlow) expect(held.at(-1)).toBe(held.at(-2));
   });
+
+  it("slots that no query saw have sum 0, however many are appended at once", async () => {
+    const more = 300; // beyond the sums that attend has made room for so far
+    const long = makePrompt(shape, 8 + more, { seed: 42 });
+    using cache = new KVCache(device, { ...shape, rope, method: h2o({ tokens: 8 }) });
+    await feed(cache, long, { to: 8 });
+    await ask(cache, long, 0, 8);
+    await feed(cache, long, { from: 8, to: 8 + more });
+    await cache.compress();
+    const layers = await Promise.all([0, 1].map((layer) => storedLayer(cache, layer)));
+    const newest = Array.from({ length: 4 }, (_, i) => 4 + more + i);
+    for (const { positions } of layers.flat()) {
+      expect(Array.from(positions).slice(4)).toEqual(newest);
+      expect(Math.max(...positions.slice(0, 4))).toBeLessThan(8);
+    }
+    // The sums moved with their slots: the best of the first four are still the best.
+    await feed(cache, long, { from: 0, to: 2 });
+    await cache.maintain();
+    for (const layer of [0, 1]) {
+      for (const [head, { positions }] of (await storedLayer(cache, layer)).entries()) {
+        const before = layers[layer]?.[head]?.positions ?? [];
+        expect(Array.from(positions).slice(0, 4)).toEqual(Array.from(before).slice(0, 4));
+      }
+    }
+  });
+
+  it("a cache that no query asked yet has sums of 0", async () => {
+    using cache = new KVCache(device, { ...shape, rope, method: h2o({ tokens: 8 }) });
+    await feed(cache, prompt, { to: first });
+    await cache.compress();
+    const layers = await Promise.all([0, 1].map((layer) => storedLayer(cache, layer)));
+    const kept = [0, 1, 2, 3, first - 4, first - 3, first - 2, first - 1];
+    for (const { positions } of layers.flat()) expect(Array.from(positions)).toEqual(kept);
+  });
+
+  it.each([200, 0])(
+    "sums follow the slots that another method keeps: %i of 500 were seen",
+    async (seen) => {
+      const long = makePrompt(shape, 500, { seed: 43 }); // more than the sums that attend makes room for at first
+      const options = { ...shape, rope, preRopeKeys: true, accumulateScores: "kv-head" } as const;
+      const method = l2norm({ tokens: 60, skipLayers: [] });
+      using cache = new KVCache(device, { ...options, method });
+      await feed(cache, long, { to: 200 });
+      if (seen > 0) await ask(cache, long, 0, seen);
+      await feed(cache, long, { from: 200 });
+      await cache.compress();
+      using fork = cache.fork({ method: h2o({ tokens: 8, recentShare: 0 }) });
+      await fork.compress();
+      for (const layer of [0, 1]) {
+        const before = await storedLayer(cache, layer);
+        for (const [head, { positions }] of (await storedLayer(fork, layer)).entries()) {
+          const all = Array.from(before[head]?.positions ?? []);
+          expect(all.filter((position) => position < 200).length).toBeGreaterThan(8);
+          if (seen > 0) expect(Math.max(...positions)).toBeLessThan(seen);
+          else expect(Array.from(positions)).toEqual(all.slice(0, 8));
+        }
+      }
+    },
+  );
 
   it("names options that are out of range", () => {
     for (const [options, param] of [
