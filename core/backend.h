@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-#define SKV_ABI_VERSION 4u
+#define SKV_ABI_VERSION 5u
 
 /* An open device of a backend: opaque to everybody else. */
 typedef struct SkvDevice SkvDevice;

@@ -39,6 +39,7 @@ Status contain(const char* op, const Body& body) noexcept {
 inline Status check_workspace(const char* op, const SkvExec& exec, size_t needed) {
   if (needed == 0) return ok_status();
   if (exec.workspace == nullptr || exec.workspace_bytes < needed) {
+    if (exec.workspace_needed != nullptr) *exec.workspace_needed = needed;
     return error_status(SKV_ARGUMENT, op, "expected at least %zu bytes for workspace, got %zu",
                         needed, exec.workspace == nullptr ? size_t{0} : exec.workspace_bytes);
   }

@@ -26,12 +26,9 @@ class OpRunner {
   // Where ops are enqueued; nullptr is the device's default stream. Copies stay on that one.
   void set_stream(void* stream) { stream_ = stream; }
 
-#define SKV_RUNNER_MEMBER(name, Stem)                                            \
-  Status name(const Skv##Stem##Params& params) {                                 \
-    SKV_RETURN_IF_ERROR(reserve(SKV_OP_##name, #name, &params));                 \
-    if (is_measuring_) return ok_status();                                       \
-    const SkvExec exec{stream_, workspace_.data(), workspace_.bytes(), cancel_}; \
-    return memory_->backend()->name(memory_->device(), &exec, &params);          \
+#define SKV_RUNNER_MEMBER(name, Stem)                                   \
+  Status name(const Skv##Stem##Params& params) {                        \
+    return run(SKV_OP_##name, #name, memory_->backend()->name, params); \
   }
   SKV_OPS(SKV_RUNNER_MEMBER)
 #undef SKV_RUNNER_MEMBER
@@ -62,9 +59,30 @@ class OpRunner {
   }
 
  private:
-  Status reserve(int32_t op, const char* name, const void* params) {
-    size_t bytes = 0;
-    SKV_RETURN_IF_ERROR(memory_->backend()->workspace_bytes(memory_->device(), op, params, &bytes));
+  // Most calls find the workspace large enough already: the op is not asked for its size first.
+  template <class Params>
+  Status run(int32_t op, const char* name,
+             Status (*function)(SkvDevice*, const SkvExec*, const Params*), const Params& params) {
+    size_t needed = 0;
+    if (is_measuring_) {
+      SKV_RETURN_IF_ERROR(
+          memory_->backend()->workspace_bytes(memory_->device(), op, &params, &needed));
+      return reserve(needed, name);
+    }
+    const Status status = run_now(function, params, &needed);
+    if (needed <= workspace_.bytes()) return status;
+    SKV_RETURN_IF_ERROR(reserve(needed, name));
+    return run_now(function, params, nullptr);
+  }
+
+  template <class Params>
+  Status run_now(Status (*function)(SkvDevice*, const SkvExec*, const Params*),
+                 const Params& params, size_t* needed) {
+    const SkvExec exec{stream_, workspace_.data(), workspace_.bytes(), cancel_, needed};
+    return function(memory_->device(), &exec, &params);
+  }
+
+  Status reserve(size_t bytes, const char* name) {
     if (bytes <= workspace_.bytes()) return ok_status();
     return MemoryBlock::allocate(memory_, bytes + bytes / 4, &workspace_, name);
   }

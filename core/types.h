@@ -115,6 +115,8 @@ typedef struct SkvExec {
   size_t workspace_bytes;
   const volatile int32_t*
       cancel; /* host; non-zero: a long op stops and returns SKV_ABORTED; may be NULL */
+  size_t* workspace_needed; /* host; an op that its workspace is too small for says here what it
+                               takes, and fails before anything else; may be NULL */
 } SkvExec;
 
 #ifdef __cplusplus
