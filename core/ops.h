@@ -389,14 +389,12 @@ typedef struct SkvNearestCodewordParams {
 } SkvNearestCodewordParams;
 
 /* ---- reduce_by_label --------------------------------------------------------------------------
- * Canonical. Counting sort by label and weighted sums: over rows i with labels[i] == c, i
- * ascending, sums[c][d] = fma(weights[i] or 1, x[i][d], sums[c][d]) from 0; counts[c]; offsets =
- * exclusive prefix of counts, offsets[C] = total; order = row indices grouped by label, ascending
+ * Canonical. Counting sort by label and weighted sums, per problem: over rows i with labels[i] ==
+ * c, i ascending, sums[c][d] = fma(weights[i] or 1, x[i][d], sums[c][d]) from 0; counts[c]; offsets
+ * = exclusive prefix of counts, offsets[C] = total; order = row indices grouped by label, ascending
  * inside. Labels outside [0, C) (such as -1) take no part. */
-typedef struct SkvReduceByLabelParams {
-  int32_t dtype; /* of x */
-  int32_t head_dim;
-  const void* x; /* [n, D] or NULL (then sums is NULL) */
+typedef struct SkvLabelProblem {
+  const void* x; /* [n, D] dtype, or NULL (then sums is NULL) */
   int64_t x_stride;
   const int32_t* labels; /* device [n] */
   const float* weights;  /* [n] or NULL */
@@ -406,6 +404,14 @@ typedef struct SkvReduceByLabelParams {
   int32_t* counts;  /* [C] or NULL */
   int32_t* offsets; /* [C + 1] or NULL */
   int32_t* order;   /* [n] (the first offsets[C] are written) or NULL */
+} SkvLabelProblem;
+
+typedef struct SkvReduceByLabelParams {
+  int32_t dtype; /* of x; not read where no problem has one, like head_dim */
+  int32_t head_dim;
+  int32_t n_problems;
+  int32_t reserved;
+  const SkvLabelProblem* problems; /* host */
 } SkvReduceByLabelParams;
 
 /* ---- key_stats --------------------------------------------------------------------------------

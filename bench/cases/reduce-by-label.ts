@@ -1,5 +1,5 @@
 /** reduce_by_label: sums, counts and order of labelled rows. */
-import { type ReduceByLabelParams, reduceByLabel } from "spindlekv";
+import { type LabelProblem, reduceByLabel } from "spindlekv";
 import { compareExact } from "../../test/harness/compare.ts";
 import { reduceByLabelTwin } from "../../test/oracle/reduce-by-label.ts";
 import { type BenchCase, kPortable, times } from "../harness/case.ts";
@@ -35,17 +35,22 @@ export const reduceByLabelCase: BenchCase<LabelShape> = {
       counts: bench.zeros("i32", [nLabels]),
       offsets: bench.zeros("i32", [nLabels + 1]),
       order: bench.zeros("i32", [rows]),
-    })) satisfies ReduceByLabelParams[];
+    })) satisfies LabelProblem[];
     return {
-      arms: [{ name: "sums and order", runs: inputs.map((params) => () => reduceByLabel(params)) }],
+      arms: [
+        {
+          name: "sums and order",
+          runs: inputs.map((problem) => () => reduceByLabel({ problems: [problem] })),
+        },
+      ],
       async check() {
-        const [params] = inputs;
-        reduceByLabel(params);
-        const x = await params.x.read();
+        const [problem] = inputs;
+        reduceByLabel({ problems: [problem] });
+        const x = await problem.x.read();
         const expected = reduceByLabelTwin({ x, headDim, labels, weights, nLabels });
-        compareExact("sums", await params.sums.read(), expected.sums);
-        compareExact("offsets", await params.offsets.read(), expected.offsets);
-        compareExact("order", await params.order.read(), expected.order);
+        compareExact("sums", await problem.sums.read(), expected.sums);
+        compareExact("offsets", await problem.offsets.read(), expected.offsets);
+        compareExact("order", await problem.order.read(), expected.order);
       },
     };
   },

@@ -110,41 +110,50 @@ def nearest_codeword_case(dtype, normalize):
 
 def reduce_by_label_case(dtype, has_weights):
     def build(scene):
-        dims, rows, labels = 64, 1500, 37
+        dims, problems = 64, []
         pick = scene.values.random.randrange
+        for i, (rows, labels) in enumerate(((1500, 37), (0, 2), (90, 300))):
+            problems.append(
+                scene.abi.SkvLabelProblem(
+                    x=scene.normal(dtype, rows * dims),
+                    x_stride=dims,
+                    labels=scene.numbers("i32", (pick(-1, labels) for _ in range(rows))),
+                    weights=scene.normal("f32", rows) if has_weights else None,
+                    n=rows,
+                    n_labels=labels,
+                    sums=scene.out(f"{i} sums", "f32", labels * dims),
+                    counts=scene.out(f"{i} counts", "i32", labels),
+                    offsets=scene.out(f"{i} offsets", "i32", labels + 1),
+                    order=scene.out(f"{i} order", "i32", rows, b"\0" * (4 * rows)),
+                )
+            )
         return scene.abi.SkvReduceByLabelParams(
             dtype=scene.dtype(dtype),
             head_dim=dims,
-            x=scene.normal(dtype, rows * dims),
-            x_stride=dims,
-            labels=scene.numbers("i32", (pick(-1, labels) for _ in range(rows))),
-            weights=scene.normal("f32", rows) if has_weights else None,
-            n=rows,
-            n_labels=labels,
-            sums=scene.out("sums", "f32", labels * dims),
-            counts=scene.out("counts", "i32", labels),
-            offsets=scene.out("offsets", "i32", labels + 1),
-            order=scene.out("order", "i32", rows, b"\0" * (4 * rows)),
+            n_problems=len(problems),
+            problems=scene.host(scene.abi.SkvLabelProblem, problems),
         )
 
     def verify(scene, params):
-        dims, rows = params.head_dim, params.n
-        x = _rows_at(scene, params.x, dtype, rows, dims)
-        labels = _rows_at(scene, params.labels, "i32", 1, rows)[0]
+        problem = (scene.abi.SkvLabelProblem).from_address(params.problems)
+        dims, rows = params.head_dim, problem.n
+        x = _rows_at(scene, problem.x, dtype, rows, dims)
+        labels = _rows_at(scene, problem.labels, "i32", 1, rows)[0]
         weights = [1.0] * rows
         if has_weights:
-            weights = _rows_at(scene, params.weights, "f32", 1, rows)[0]
-        sums, counts, order = reference.reduce_by_label(x, labels, weights, params.n_labels)
+            weights = _rows_at(scene, problem.weights, "f32", 1, rows)[0]
+        sums, counts, order = reference.reduce_by_label(x, labels, weights, problem.n_labels)
         sizes = reference.reduce_by_label(
             [[abs(value) for value in row] for row in x],
             labels,
             [abs(weight) for weight in weights],
-            params.n_labels,
+            problem.n_labels,
         )[0]
         faults = []
-        if scene.numbers_of("counts") != counts or scene.numbers_of("order")[: len(order)] != order:
+        got_order = scene.numbers_of("0 order")[: len(order)]
+        if scene.numbers_of("0 counts") != counts or got_order != order:
             faults.append("counts or order are not those of a stable sort")
-        got = scene.numbers_of("sums")
+        got = scene.numbers_of("0 sums")
         wanted = [value for row in sums for value in row]
         bounds = [gamma(rows) * value for row in sizes for value in row]
         if any(not abs(g - w) <= b for g, w, b in zip(got, wanted, bounds, strict=True)):

@@ -39,28 +39,32 @@ def kmeans(bench):
             problems=bench.host(abi.SkvNearestProblem, each),
         ),
     )
-    updates = [
-        bench.op(
-            "reduce_by_label",
-            abi.SkvReduceByLabelParams(
-                dtype=abi.SKV_F16,
-                head_dim=dims,
-                x=x + i * rows * dims * element,
-                x_stride=dims,
-                labels=index + 4 * i * rows,
-                n=rows,
-                n_labels=codewords,
-                sums=sums + 4 * i * codewords * dims,
-                counts=counts + 4 * i * codewords,
-            ),
+    labelled = [
+        abi.SkvLabelProblem(
+            x=x + i * rows * dims * element,
+            x_stride=dims,
+            labels=index + 4 * i * rows,
+            n=rows,
+            n_labels=codewords,
+            sums=sums + 4 * i * codewords * dims,
+            counts=counts + 4 * i * codewords,
         )
         for i in range(problems)
     ]
+    update = bench.op(
+        "reduce_by_label",
+        abi.SkvReduceByLabelParams(
+            dtype=abi.SKV_F16,
+            head_dim=dims,
+            n_problems=problems,
+            problems=bench.host(abi.SkvLabelProblem, labelled),
+        ),
+    )
 
     arms = [
-        Arm("iteration", [[assign, *updates]]),
+        Arm("iteration", [[assign, update]]),
         Arm("assignment", [assign]),
-        Arm("sums", [updates]),
+        Arm("sums", [update]),
     ]
     if bench.torch:
         work = bench.torch.kmeans_iteration(

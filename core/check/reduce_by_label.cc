@@ -5,16 +5,24 @@ namespace spindlekv {
 
 Status check_reduce_by_label(const SkvReduceByLabelParams& p) {
   Checker check("reduce_by_label");
-  check.at_least("n", p.n, 0);
-  check.at_least("n_labels", p.n_labels, 0);
-  if (p.x != nullptr || p.sums != nullptr) {
-    check.float_dtype("dtype", p.dtype);
-    check.head_dim(p.head_dim);
+  check.at_least("n_problems", p.n_problems, 0);
+  if (p.n_problems > 0) check.present("problems", p.problems);
+  for (int32_t i = 0; check.ok() && i < p.n_problems; ++i) {
+    const SkvLabelProblem& problem = p.problems[i];
+    if (problem.x != nullptr || problem.sums != nullptr) {
+      check.float_dtype("dtype", p.dtype);
+      check.head_dim(p.head_dim);
+    }
+    check.enter("problems", i);
+    check.at_least("n", problem.n, 0);
+    check.at_least("n_labels", problem.n_labels, 0);
+    if (!check.ok() || problem.n == 0) continue;
+    check.present("labels", problem.labels);
+    if (problem.sums != nullptr) check.present("x", problem.x);
+    if (problem.x != nullptr) {
+      check.row_stride("x_stride", problem.x_stride, problem.n, p.head_dim);
+    }
   }
-  if (!check.ok() || p.n == 0) return check.status();
-  check.present("labels", p.labels);
-  if (p.sums != nullptr) check.present("x", p.x);
-  if (p.x != nullptr) check.row_stride("x_stride", p.x_stride, p.n, p.head_dim);
   return check.status();
 }
 

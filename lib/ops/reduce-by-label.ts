@@ -2,8 +2,9 @@
 import { type AsyncOptions, runJob } from "../jobs.js";
 import { native } from "../native.js";
 import type { Tensor } from "../tensor.js";
-/** Parameters of {@link reduceByLabel}. Every output may be left out. */
-export interface ReduceByLabelParams {
+
+/** Rows of one problem. Every output may be left out. */
+export interface LabelProblem {
   /** `[n, headDim]`; needed for sums. */
   readonly x?: Tensor | undefined;
   /** `[n]` i32; labels outside [0, nLabels) take no part. */
@@ -21,8 +22,14 @@ export interface ReduceByLabelParams {
   readonly order?: Tensor | undefined;
 }
 
+/** Parameters of {@link reduceByLabel}. */
+export interface ReduceByLabelParams {
+  /** Rows of all problems have one dtype and one head dim. */
+  readonly problems: readonly LabelProblem[];
+}
+
 /**
- * Counting sort by label with weighted sums. Bitwise equal on every backend.
+ * Counting sort by label with weighted sums, for any number of problems. Bitwise equal on every backend.
  *
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when a tensor's dtype, shape or strides or an option is wrong,
  *   ERR_SPINDLEKV_UNSUPPORTED when the backend has no kernel for it, ERR_SPINDLEKV_WRONG_DEVICE when the tensors
@@ -30,7 +37,7 @@ export interface ReduceByLabelParams {
  *   ERR_SPINDLEKV_OUT_OF_MEMORY when there is no room for the workspace
  * @example
  * ```ts
- * reduceByLabel({ labels, nLabels: 16, counts, offsets, order });
+ * reduceByLabel({ problems: [{ labels, nLabels: 16, counts, offsets, order }] });
  * ```
  */
 export function reduceByLabel(params: ReduceByLabelParams): void {

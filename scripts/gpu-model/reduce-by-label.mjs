@@ -1,14 +1,19 @@
-// reduce_by_label: two passes of a sort by 8 bits (count, scan, scatter), offsets, sums. One problem a call.
+// reduce_by_label: two passes of a sort by 8 bits (count, scan, scatter), offsets, sums; all problems in each launch.
 const kSource = "cuda/reduce_by_label/reduce_by_label.cu";
 const kSort = "cuda/reduce_by_label/sort.cuh";
 const kSums = "cuda/reduce_by_label/reduce_by_label.cuh";
 const kTile = 2048;
 const tiles = ({ rows }) => Math.ceil(rows / kTile);
+const blocks = (shape) => shape.problems * tiles(shape);
 
 export const labelCount = {
   source: kSource,
   kernel: "label_count_kernel",
-  launch: (shape) => ({ blocks: tiles(shape), threads: 256, bytes: 4 * shape.rows }),
+  launch: (shape) => ({
+    blocks: blocks(shape),
+    threads: 256,
+    bytes: 4 * shape.problems * shape.rows,
+  }),
   loops: [
     { file: kSort, within: "label_count_kernel", text: "for (int i", trips: () => kTile / 256 },
   ],
@@ -18,7 +23,7 @@ export const labelScan = {
   source: kSource,
   kernel: "label_scan_kernel",
   launch: (shape) => ({
-    blocks: 1,
+    blocks: shape.problems,
     threads: 1024,
     bytes: 0,
     dependentLoads: (256 * tiles(shape)) / 1024,
@@ -37,9 +42,9 @@ export const labelScatter = {
   source: kSource,
   kernel: "label_scatter_kernel",
   launch: (shape) => ({
-    blocks: tiles(shape),
+    blocks: blocks(shape),
     threads: 256,
-    bytes: 8 * shape.rows,
+    bytes: 8 * shape.problems * shape.rows,
     dependentLoads: kTile / 256,
   }),
   loops: [
@@ -55,8 +60,8 @@ export const labelScatter = {
 export const labelOffsets = {
   source: kSource,
   kernel: "label_offsets_kernel",
-  launch: ({ codewords }) => ({
-    blocks: Math.ceil((codewords + 1) / 128),
+  launch: ({ problems, codewords }) => ({
+    blocks: problems * Math.ceil((codewords + 1) / 128),
     threads: 128,
     dependentLoads: 32,
   }),
@@ -73,10 +78,10 @@ export const labelOffsets = {
 export const labelSums = {
   source: kSource,
   kernel: "label_sums_kernel<__half>",
-  launch: ({ rows, codewords, dims }) => ({
-    blocks: Math.ceil((codewords * dims) / 128),
+  launch: ({ problems, rows, codewords, dims }) => ({
+    blocks: problems * Math.ceil((codewords * dims) / 128),
     threads: 128,
-    bytes: rows * dims * 2,
+    bytes: problems * rows * dims * 2,
     dependentLoads: (2 * rows) / codewords / 4,
   }),
   loops: [

@@ -229,7 +229,7 @@ describe("backend libraries", () => {
     const folder = fakeBackendFolder(["FAKE_ABI=77"]);
     const error = await errorOf(() => withBackends(folder, () => openDevice("cuda")));
     expect(error).toMatchObject({ code: "ERR_SPINDLEKV_NO_BINARY" });
-    expect((error as Error).message).toMatch(/expected ABI 4 .* got ABI 77/);
+    expect((error as Error).message).toMatch(/expected ABI 5 .* got ABI 77/);
   });
 
   it("a file that is no library is refused with the loader's words", async () => {

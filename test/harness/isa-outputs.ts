@@ -80,11 +80,7 @@ export async function canonicalOutputs(): Promise<string[]> {
       ops.nearestCodeword.sync({ problems: [{ x: rows, codewords, index, score, norm }] });
       const sums = arena.output("f32", [count, headDim]);
       ops.reduceByLabel.sync({
-        x: rows,
-        labels: problem.labels,
-        weights: norm,
-        nLabels: count,
-        sums,
+        problems: [{ x: rows, labels: problem.labels, weights: norm, nLabels: count, sums }],
       });
       const turned = arena.output(dtype, [1, n, headDim]);
       const positions = arena.input(

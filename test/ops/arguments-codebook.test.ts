@@ -25,6 +25,15 @@ const tensor = (
   change: (arena) => ({ [path]: zeros(arena, dtype, ...shape) }),
 });
 const inFirst = (name: string) => `problems.0.${name}`;
+/** A second problem that differs from the first in the given members. */
+const inSecond = (breaks: string, name: string, members: (arena: Arena) => object): Rule => ({
+  breaks,
+  param: `problems[1].${name}`,
+  change: (arena, valid) => {
+    const [first] = valid.problems as object[];
+    return { problems: [first, { ...first, ...members(arena) }] };
+  },
+});
 
 describeRules({
   op: "buildCodebook",
@@ -117,22 +126,8 @@ describeRules({
     ),
     tensor("cosines of the wrong number", inFirst("cosines"), "problems[0].cosines", "f32", 3),
     tensor("two counters", "nonfinite", "nonfinite", "i32", 2),
-    {
-      breaks: "problems of two dtypes",
-      param: "problems[1].x",
-      change: (arena, valid) => {
-        const [first] = valid.problems as object[];
-        return { problems: [first, { ...first, x: zeros(arena, "f32", N, D) }] };
-      },
-    },
-    {
-      breaks: "references of two widths",
-      param: "problems[1].refs",
-      change: (arena, valid) => {
-        const [first] = valid.problems as object[];
-        return { problems: [first, { ...first, refs: zeros(arena, "i32", 4) }] };
-      },
-    },
+    inSecond("problems of two dtypes", "x", (arena) => ({ x: zeros(arena, "f32", N, D) })),
+    inSecond("references of two widths", "refs", (arena) => ({ refs: zeros(arena, "i32", 4) })),
     {
       breaks: "rows that reach into each other",
       param: "x_stride",
@@ -203,32 +198,52 @@ describeRules({
 describeRules({
   op: "reduceByLabel",
   valid: (arena) => ({
-    x: zeros(arena, "f16", N, D),
-    labels: zeros(arena, "i32", N),
-    weights: zeros(arena, "f32", N),
-    nLabels: 3,
-    sums: arena.output("f32", [3, D]),
-    counts: arena.output("i32", [3]),
-    offsets: arena.output("i32", [4]),
-    order: arena.output("i32", [N]),
+    problems: [
+      {
+        x: zeros(arena, "f16", N, D),
+        labels: zeros(arena, "i32", N),
+        weights: zeros(arena, "f32", N),
+        nLabels: 3,
+        sums: arena.output("f32", [3, D]),
+        counts: arena.output("i32", [3]),
+        offsets: arena.output("i32", [4]),
+        order: arena.output("i32", [N]),
+      },
+    ],
   }),
-  required: ["labels"],
-  optional: ["x", "weights", "sums", "counts", "offsets", "order"],
+  required: [inFirst("labels")],
+  optional: ["x", "weights", "sums", "counts", "offsets", "order"].map(inFirst),
   rules: [
-    set("a negative number of labels", "nLabels", { nLabels: -1 }),
-    set("no number of labels", "nLabels", { nLabels: undefined }),
-    set("sums of nothing", "x", { x: undefined }),
-    tensor("rows of another number than labels", "x", "x", "f16", N + 1, D),
-    tensor("weights of the wrong number", "weights", "weights", "f32", N - 1),
-    tensor("sums of the wrong number", "sums", "sums", "f32", 2, D),
-    tensor("sums of another head dim", "sums", "sums", "f32", 3, 8),
-    tensor("counts of the wrong number", "counts", "counts", "i32", 4),
-    tensor("offsets without the total", "offsets", "offsets", "i32", 3),
-    tensor("order of the wrong number", "order", "order", "i32", N - 1),
+    set("problems that are no list", "problems", { problems: "one" }),
+    set("a problem that is no object", "problems[0]", { problems: [1] }),
+    set("a negative number of labels", "problems[0].nLabels", { "problems.0.nLabels": -1 }),
+    set("no number of labels", "problems[0].nLabels", { "problems.0.nLabels": undefined }),
+    set("sums of nothing", "problems[0].x", { "problems.0.x": undefined }),
+    ...(
+      [
+        ["rows of another number than labels", "x", "f16", N + 1, D],
+        ["weights of the wrong number", "weights", "f32", N - 1],
+        ["sums of the wrong number", "sums", "f32", 2, D],
+        ["sums of another head dim", "sums", "f32", 3, 8],
+        ["counts of the wrong number", "counts", "i32", 4],
+        ["offsets without the total", "offsets", "i32", 3],
+        ["order of the wrong number", "order", "i32", N - 1],
+      ] as const
+    ).map(([breaks, name, dtype, ...sizes]) =>
+      tensor(breaks, inFirst(name), `problems[0].${name}`, dtype, ...sizes),
+    ),
+    inSecond("problems of two dtypes", "x", (arena) => ({ x: zeros(arena, "f32", N, D) })),
+    inSecond("problems of two head dims", "x", (arena) => ({
+      x: zeros(arena, "f16", N, 8),
+      sums: undefined,
+    })),
     {
       breaks: "a head dim that is no multiple of 8",
       param: "head_dim",
-      change: (arena) => ({ x: zeros(arena, "f16", N, 12), sums: arena.output("f32", [3, 12]) }),
+      change: (arena) => ({
+        "problems.0.x": zeros(arena, "f16", N, 12),
+        "problems.0.sums": arena.output("f32", [3, 12]),
+      }),
     },
   ],
 });

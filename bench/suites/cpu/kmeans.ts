@@ -25,7 +25,7 @@ function iterationArm(bench: Workbench, dtype: "f32" | "f16"): Arm {
   });
   const runs = inputs.map(({ x, codewords, index, sums }) => () => {
     nearestCodeword({ problems: [{ x, codewords, index }] });
-    reduceByLabel({ x, labels: index, nLabels: centres, sums });
+    reduceByLabel({ problems: [{ x, labels: index, nLabels: centres, sums }] });
     codewords.write(directionsOf(sums.readSync(), headDim));
   });
   return { name: `iteration ${dtype}`, runs };
