@@ -212,12 +212,11 @@ bool Draft::stays_in_place(const HeadSegments& source, const KeptSlots& kept,
 
 bool Draft::keep_moves_at_most(int64_t bytes, int32_t layer, const std::vector<KeptSlots>& heads,
                                const KeepOptions& options) const {
-  const StoreConfig& config = store_->config();
-  const int64_t slot_bytes = 2 * static_cast<int64_t>(dtype_bytes(config.dtype)) * config.head_dim;
+  const int64_t slot_bytes = 2 * static_cast<int64_t>(store_->row_bytes());
   int64_t slots = 0;
   for (const KeptSlots& kept : heads) slots += kept.count;
   HeadSegments result;
-  for (int32_t h = 0; slots * slot_bytes > bytes && h < config.kv_heads; ++h) {
+  for (int32_t h = 0; slots * slot_bytes > bytes && h < store_->config().kv_heads; ++h) {
     const HeadSegments& source = head(layer, h);
     const KeptSlots& kept = heads[index(h)];
     const std::vector<int32_t> indices(kept.indices, kept.indices + kept.count);

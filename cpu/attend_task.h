@@ -27,8 +27,8 @@ static inline constexpr int padded_dim(int head_dim) { return (head_dim + 15) / 
 
 // The block kernel has a row in every lane: rows are rounded up to whole vectors of any width.
 static inline constexpr int block_lanes(int rows) { return (rows + 15) / 16 * 16; }
-// It takes keys of so many slots at a time, at a stride known to the compiler that spreads them
-// over the sets of the cache.
+// It takes keys of up to so many slots at a time, at a stride known to the compiler that spreads
+// them over the sets of the cache.
 inline constexpr int kKeySlots = 32;
 inline constexpr int kKeyStride = 512 + 16;
 
