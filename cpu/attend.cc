@@ -93,22 +93,16 @@ class Wave {
     const SkvAttendParams& params = *line.part.params;
     const AttendPiece& piece = *line.partials[partial].piece;
     const bool per_query_head = params.score_mode == SKV_SCORE_QUERY_HEAD;
-    const int out_rows = per_query_head ? params.group : 1;
+    const int64_t sums = per_query_head ? params.group : 1;
     ScoreTask task;
+    task.logits = piece.logits;
     task.lse = line.lse;
-    task.n_rows = per_query_head ? line.part.n_queries : line.rows;
-    for (int tile = 0; tile < tiles_of(piece.n_slots); ++tile) {
-      const int first = tile * kTileSlots;
-      task.count = std::min(kTileSlots, piece.n_slots - first);
-      task.logits = piece.logits + int64_t{first} * line.rows;
-      for (int r = 0; r < out_rows; ++r) {
-        task.first_row = r * line.part.n_queries;
-        task.sum = params.score_sum +
-                   (int64_t{line.part.kv_head} * out_rows + r) * params.score_stride +
-                   piece.first_slot + first;
-        kernels_.add_scores(task);
-      }
-    }
+    task.rows = line.rows;
+    task.rows_per_sum = per_query_head ? line.part.n_queries : line.rows;
+    task.n_slots = piece.n_slots;
+    task.sum = params.score_sum + line.part.kv_head * sums * params.score_stride + piece.first_slot;
+    task.sum_stride = params.score_stride;
+    kernels_.add_scores(task);
   }
 
   // Every column has one owner, who takes the blocks in order. The pieces of all blocks are alike.

@@ -65,12 +65,14 @@ struct MergeTask {
   float* lse;          // [1] out
 };
 
+// Sums of a piece's slots: rows_per_sum rows after the other add up to one line of them.
 struct ScoreTask {
-  const float* logits;  // [rows, 64] of one tile
+  const float* logits;  // [tiles, rows, 64]
   const float* lse;     // [rows]
-  int first_row, n_rows;
-  int count;   // slots of the tile
-  float* sum;  // [count], added to
+  int rows, rows_per_sum;
+  int n_slots;
+  float* sum;  // [rows / rows_per_sum, n_slots], added to
+  int64_t sum_stride;
 };
 
 struct AttendKernels {

@@ -3,13 +3,20 @@
 //   w_i = exp(m_i - max m);  out = sum acc_i w_i / sum l_i w_i;  lse = max m + ln(sum l_i w_i)
 //   score_sum[s] += sum_r exp(logit[r, s] - lse[r])
 // Pieces i and rows r are taken in ascending order.
+#include <algorithm>
+
 #include "cpu/attend_plan.h"
 #include "cpu/attend_task.h"
 #include "cpu/isa/rows.h"
 #include "cpu/isa/softmax.h"
+#include "cpu/prefetch.h"
 
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
+
+// Logits and sums that add_scores asks for ahead of their use: 4 KiB.
+constexpr int kLogitsAhead = 1024;
+constexpr int kSumsAhead = 512;
 
 void write_output(const MergeTask& task, const float* row) {
   const SkvAttendParams& params = *task.params;
@@ -72,17 +79,33 @@ void merge_partials(const MergeTask& task) {
 }
 
 void add_scores(const ScoreTask& task) {
-  float sums[kTileSlots];
-  for (int i = 0; i < kTileSlots; i += kWidth) {
-    Vec sum = zero();
-    for (int r = task.first_row; r < task.first_row + task.n_rows; ++r) {
-      // A row that saw nothing has lse = -inf and logits -inf: exp(-inf - 0) = 0.
-      const float pivot = finite_pivot(task.lse[r]);
-      sum = add(sum, exp_fast(sub(load(task.logits + r * kTileSlots + i), splat(pivot))));
+  const float* logits = task.logits;
+  for (int first = 0; first < task.n_slots; first += kTileSlots) {
+    const int count = std::min(kTileSlots, task.n_slots - first);
+    float* sum = task.sum + first;
+    for (int r = 0; r < task.rows; r += task.rows_per_sum, sum += task.sum_stride) {
+      prefetch_bytes(sum + kSumsAhead, kTileSlots * sizeof(float));
+      TileRow total;
+      for (int v = 0; v < kTileVecs; ++v) total.part[v] = zero();
+      for (int i = r; i < r + task.rows_per_sum; ++i, logits += kTileSlots) {
+        prefetch_bytes(logits + kLogitsAhead, kTileSlots * sizeof(float));
+        // A row that saw nothing has lse = -inf and logits -inf: exp(-inf - 0) = 0.
+        const TileRow row = exp_from(load_tile_row(logits), finite_pivot(task.lse[i]));
+#pragma GCC unroll 16
+        for (int v = 0; v < kTileVecs; ++v) total.part[v] = add(total.part[v], row.part[v]);
+      }
+      if (count == kTileSlots) {
+#pragma GCC unroll 16
+        for (int v = 0; v < kTileVecs; ++v) {
+          store(sum + v * kWidth, add(load(sum + v * kWidth), total.part[v]));
+        }
+      } else {
+        float sums[kTileSlots];
+        store_tile_row(sums, total);
+        for (int i = 0; i < count; ++i) sum[i] += sums[i];
+      }
     }
-    store(sums + i, sum);
   }
-  for (int i = 0; i < task.count; ++i) task.sum[i] += sums[i];
 }
 
 extern const AttendKernels attend_kernels = {attend_stream, attend_block, attend_codebook,
