@@ -60,6 +60,11 @@ struct OpEntry {
   Status (*run)(SkvDevice& device, const SkvExec& exec, const Params& params);
 };
 
+// True of an op that plans its work in order to know its size: it calls check_workspace() itself,
+// with the plan that it then carries out, before it writes anything.
+template <class Params>
+inline constexpr bool kChecksOwnWorkspace = false;
+
 template <class Params>
 Status run_op(const OpEntry<Params>& entry, SkvDevice* device, const SkvExec* exec,
               const Params* params) {
@@ -68,8 +73,10 @@ Status run_op(const OpEntry<Params>& entry, SkvDevice* device, const SkvExec* ex
   if (params == nullptr) return missing_pointer(entry.op, "params");
   return contain(entry.op, [&]() -> Status {
     SKV_RETURN_IF_ERROR(entry.check(*params));
-    const size_t needed = entry.workspace(*device, *params);
-    SKV_RETURN_IF_ERROR(check_workspace(entry.op, *exec, needed));
+    if constexpr (!kChecksOwnWorkspace<Params>) {
+      const size_t needed = entry.workspace(*device, *params);
+      SKV_RETURN_IF_ERROR(check_workspace(entry.op, *exec, needed));
+    }
     return entry.run(*device, *exec, *params);
   });
 }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "core/op_entry.h"
 #include "cpu/attend_plan.h"
 #include "cpu/attend_task.h"
 #include "cpu/entries.h"
@@ -156,10 +157,9 @@ AttendPlan count_chunk(const SkvAttendParams& params, const QueryBlocks& cut) {
   return plan;
 }
 
-void attend_short_items(SkvDevice& device, const SkvExec& exec, const SkvAttendParams* items,
-                        int n_items) {
-  AttendPlan plan = count_short_items(items, n_items);
-  plan.carve(device.pool.lanes(), exec.workspace);
+// plan: counted and carved.
+void attend_short_items(SkvDevice& device, const SkvExec& exec, AttendPlan& plan,
+                        const SkvAttendParams* items, int n_items) {
   for_each_item(items, n_items, true, [&](const SkvAttendParams& params, const QueryBlocks& cut) {
     plan.add(params, cut, 0, 1);
   });
@@ -179,20 +179,32 @@ void attend_long_item(SkvDevice& device, const SkvExec& exec, const SkvAttendPar
   }
 }
 
-}  // namespace
-
-size_t attend_items_workspace(SkvDevice& device, const SkvAttendParams* items, int n_items) {
-  const int lanes = device.pool.lanes();
-  size_t bytes = count_short_items(items, n_items).carve(lanes, nullptr);
+// The most that a chunk of an item with more than one block takes.
+size_t long_items_workspace(int lanes, const SkvAttendParams* items, int n_items) {
+  size_t bytes = 0;
   for_each_item(items, n_items, false, [&](const SkvAttendParams& params, const QueryBlocks& cut) {
     bytes = std::max(bytes, count_chunk(params, cut).carve(lanes, nullptr));
   });
   return bytes;
 }
 
+}  // namespace
+
+size_t attend_items_workspace(SkvDevice& device, const SkvAttendParams* items, int n_items) {
+  const int lanes = device.pool.lanes();
+  return std::max(count_short_items(items, n_items).carve(lanes, nullptr),
+                  long_items_workspace(lanes, items, n_items));
+}
+
 Status attend_items(SkvDevice& device, const SkvExec& exec, const char* op,
                     const SkvAttendParams* items, int n_items) {
-  attend_short_items(device, exec, items, n_items);
+  const int lanes = device.pool.lanes();
+  AttendPlan plan = count_short_items(items, n_items);
+  const size_t short_bytes = plan.carve(lanes, exec.workspace);
+  const size_t long_bytes = long_items_workspace(lanes, items, n_items);
+  SKV_RETURN_IF_ERROR(check_workspace(op, exec, std::max(short_bytes, long_bytes)));
+
+  attend_short_items(device, exec, plan, items, n_items);
   for_each_item(items, n_items, false, [&](const SkvAttendParams& params, const QueryBlocks& cut) {
     attend_long_item(device, exec, params, cut);
   });

@@ -5,6 +5,15 @@
 #include "cpu/device.h"
 #include "cpu/entries.h"
 
+namespace spindlekv {
+
+template <>
+inline constexpr bool kChecksOwnWorkspace<SkvAttendParams> = true;
+template <>
+inline constexpr bool kChecksOwnWorkspace<SkvAttendBatchParams> = true;
+
+}  // namespace spindlekv
+
 namespace spindlekv::cpu {
 namespace {
 

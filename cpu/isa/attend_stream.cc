@@ -268,14 +268,15 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
 }
 
 // Logits to weights: updates m and l, leaves exp(x - m) in scores and the rescale factor of acc.
-// far_key(slot): where the key is that is to be prefetched with a slot.
+// far_key(slot): where the key is that is to be prefetched with a slot; is_last: none is.
 template <class FarKey>
 bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, int row_bytes,
-           const FarKey& far_key, float* kept) {
+           bool is_last, const FarKey& far_key, float* kept) {
   const Extent extent = position_extent(tile);
+  const int gaps = is_last ? 0 : kTileSlots / kSlotsPerGap;
   bool hidden = false;
   for_each_row(task, [&](int r, const SkvAttendParams& params, int head, int32_t position) {
-    for (int gap = r; gap < kTileSlots / kSlotsPerGap; gap += task.rows) {
+    for (int gap = r; gap < gaps; gap += task.rows) {
       prefetch_bytes<kSecondLevel>(far_key((gap + 1) * kSlotsPerGap - 1), row_bytes);
     }
     float* const x = memory.scores + r * kTileSlots;
@@ -387,7 +388,7 @@ void stream(const AttendTask& task) {
     const auto far_key = [&](int slot) {
       return adjacent_keys ? adjacent.far(slot) : keys.far(slot);
     };
-    const bool hidden = weigh(task, memory, tile, row_bytes, far_key, kept);
+    const bool hidden = weigh(task, memory, tile, row_bytes, is_last, far_key, kept);
     add<Element>(task, memory, tile, ahead, hides_nonfinite<Element>(task, hidden, &tile), rows,
                  dim);
   }
