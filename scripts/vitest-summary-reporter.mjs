@@ -43,7 +43,7 @@ export default class SummaryReporter {
     for (const [backend, counts] of [...backends].sort(([a], [b]) => a.localeCompare(b))) {
       const { passed, failed, skipped, cases } = counts;
       console.log(
-        `  ${backend.padEnd(6)}${String(cases).padStart(6)} cases in ${passed} tests that passed, ` +
+        `  ${backend.padEnd(13)}${String(cases).padStart(6)} cases in ${passed} tests that passed, ` +
           `${failed} failed, ${skipped} skipped`,
       );
     }

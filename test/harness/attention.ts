@@ -1,6 +1,6 @@
 // Runs attend on seeded values and compares everything it gives with the float64 oracle, under the rule that the
 // error is at most twice that of a naive implementation in the same dtype, plus a floor (tolerance.ts).
-import { attendNaive, attendOracle, type AttendResult } from "../oracle/attend.ts";
+import type { AttendResult } from "../oracle/attend.ts";
 import type { FloatDType } from "../oracle/float-formats.ts";
 import { type QueryValues, slotsOf } from "../oracle/types.ts";
 import { type AttendParams, ops, type Tensor } from "./api.ts";
@@ -8,6 +8,7 @@ import { invoke } from "./backends.ts";
 import { compareWithin } from "./compare.ts";
 import { largestValueOf, logitScaleOf, placeHeads, placeRope } from "./heads.ts";
 import type { Layout } from "./layouts.ts";
+import { attendNaive, attendOracle } from "./oracles.ts";
 import { type Arena, readNumbers } from "./tensors.ts";
 import { attentionBound, lseBound, scoreSumBound } from "./tolerance.ts";
 

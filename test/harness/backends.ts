@@ -1,5 +1,7 @@
 // The backends of this run: cpu always, simt if its library is built (SPINDLEKV_REQUIRE_SIMT=1 makes its absence
-// a failure), cuda if a device is usable; SPINDLEKV_TEST_BACKENDS=cpu,... leaves the others out. Each test tells the summary its backend and how many cases it ran.
+// a failure), cuda if a device is usable; SPINDLEKV_TEST_BACKENDS=cpu,... leaves the others out, and
+// SPINDLEKV_TEST_CPU_ISAS=avx2,... puts a CPU of each of these paths in the place of the one. Each test tells the
+// summary its backend and how many cases it ran.
 import { beforeEach, describe, it } from "vitest";
 import { type Device, openDevice, SpindleKVError } from "./api.ts";
 import { type Case, prngOf } from "./cases.ts";
@@ -10,6 +12,8 @@ export type BackendName = "cpu" | "simt" | "cuda";
 
 export interface OpenBackend {
   readonly name: BackendName;
+  /** The name, and the path of the CPU where there are several. */
+  readonly label: string;
   /** Undefined: `reason` says why it is not there. */
   readonly device?: Device;
   readonly reason?: string;
@@ -24,29 +28,49 @@ declare module "vitest" {
 
 const ABSENT_CODES = new Set(["ERR_SPINDLEKV_NO_DEVICE", "ERR_SPINDLEKV_NO_BINARY"]);
 
-async function open(name: BackendName): Promise<OpenBackend> {
+async function open(name: BackendName, label: string): Promise<OpenBackend> {
   const isRequired =
     name === "cpu" || (name === "simt" && process.env.SPINDLEKV_REQUIRE_SIMT === "1");
   try {
-    return { name, device: await openDevice(name) };
+    return { name, label, device: await openDevice(name) };
   } catch (error) {
     const isAbsent = error instanceof SpindleKVError && ABSENT_CODES.has(error.code);
     if (isRequired || !isAbsent) throw error;
-    return { name, reason: error.message };
+    return { name, label, reason: error.message };
   }
+}
+
+/** The CPU, on the path that it takes by itself or on each of those asked for. */
+async function openCpus(): Promise<OpenBackend[]> {
+  const isas = process.env.SPINDLEKV_TEST_CPU_ISAS?.split(",");
+  if (isas === undefined) return [await open("cpu", "cpu")];
+  const before = process.env.SPINDLEKV_CPU_ISA;
+  const cpus: OpenBackend[] = [];
+  for (const isa of isas) {
+    process.env.SPINDLEKV_CPU_ISA = isa; // read when the device is opened
+    const cpu = await open("cpu", `cpu ${isa}`);
+    const { detail } = cpu.device!.info();
+    if (!detail.startsWith(`${isa},`)) throw new Error(`expected a CPU on ${isa}, got ${detail}`);
+    cpus.push(cpu);
+  }
+  if (before === undefined) delete process.env.SPINDLEKV_CPU_ISA;
+  else process.env.SPINDLEKV_CPU_ISA = before;
+  return cpus;
 }
 
 const wanted = process.env.SPINDLEKV_TEST_BACKENDS?.split(",") ?? ["cpu", "simt", "cuda"];
 
-async function openIfWanted(name: BackendName): Promise<OpenBackend> {
-  if (wanted.includes(name)) return open(name);
-  return { name, reason: `SPINDLEKV_TEST_BACKENDS is ${wanted.join(",")}` };
+async function openIfWanted(name: BackendName): Promise<OpenBackend[]> {
+  if (!wanted.includes(name)) {
+    return [{ name, label: name, reason: `SPINDLEKV_TEST_BACKENDS is ${wanted.join(",")}` }];
+  }
+  return name === "cpu" ? openCpus() : [await open(name, name)];
 }
 
 export const backends: readonly OpenBackend[] = [
-  await openIfWanted("cpu"),
-  await openIfWanted("simt"),
-  await openIfWanted("cuda"),
+  ...(await openIfWanted("cpu")),
+  ...(await openIfWanted("simt")),
+  ...(await openIfWanted("cuda")),
 ];
 
 let currentMeta: { backend?: string; cases?: number } = {};
@@ -60,19 +84,19 @@ export function describeOp(
   define: (backend: BackendName, device: Device) => void,
   only: readonly BackendName[] = ["cpu", "simt", "cuda"],
 ): void {
-  for (const { name, device, reason } of backends.filter((backend) =>
+  for (const { name, label, device, reason } of backends.filter((backend) =>
     only.includes(backend.name),
   )) {
     if (device === undefined) {
-      it(`${name}: ${claim}`, ({ task, skip }) => {
-        task.meta.backend = name;
+      it(`${label}: ${claim}`, ({ task, skip }) => {
+        task.meta.backend = label;
         skip(reason);
       });
       continue;
     }
-    describe(`${name}: ${claim}`, () => {
+    describe(`${label}: ${claim}`, () => {
       beforeEach(({ task }) => {
-        task.meta.backend = name;
+        task.meta.backend = label;
         task.meta.cases = 0;
         currentMeta = task.meta;
       });

@@ -1,15 +1,12 @@
 // Data for build_codebook and the running of it: rows drawn around directions so that clusters are clear, or the
 // awkward kinds (all equal, orthogonal, zeros, duplicates), and one call of any stages read back.
-import {
-  type CodebookCase,
-  type CodebookResult,
-  buildCodebookTwin,
-} from "../oracle/build-codebook.ts";
+import type { CodebookCase, CodebookResult } from "../oracle/build-codebook.ts";
 import { roundTo } from "../oracle/float-formats.ts";
 import { type BuildCodebookParams, ops, type Tensor } from "./api.ts";
 import { invoke } from "./backends.ts";
 import { compareExact } from "./compare.ts";
 import type { Layout } from "./layouts.ts";
+import { buildCodebookTwin } from "./oracles.ts";
 import type { Prng } from "./prng.ts";
 import { type Arena, readNumbers } from "./tensors.ts";
 import { makeValues } from "./values.ts";

@@ -9,6 +9,7 @@ import {
   slotsOf,
 } from "../oracle/types.ts";
 import type { Rope, Run } from "./api.ts";
+import { memoised } from "./memo.ts";
 import type { Prng } from "./prng.ts";
 import type { Arena } from "./tensors.ts";
 import type { LogitScale } from "./tolerance.ts";
@@ -215,17 +216,19 @@ export interface RopeOptions {
 }
 
 /** Angles p * theta^(-2i/nRot), made here so that the oracles do not lean on the library's table. */
-export function makeRope({ positions, nRot, style, theta = 10_000 }: RopeOptions): RopeValues {
-  const cosSin = new Float32Array(positions * nRot);
-  for (let p = 0; p < positions; p++) {
-    for (let i = 0; i < nRot / 2; i++) {
-      const angle = p * theta ** ((-2 * i) / nRot);
-      cosSin[p * nRot + 2 * i] = Math.cos(angle);
-      cosSin[p * nRot + 2 * i + 1] = Math.sin(angle);
+export const makeRope = memoised(
+  ({ positions, nRot, style, theta = 10_000 }: RopeOptions): RopeValues => {
+    const cosSin = new Float32Array(positions * nRot);
+    for (let p = 0; p < positions; p++) {
+      for (let i = 0; i < nRot / 2; i++) {
+        const angle = p * theta ** ((-2 * i) / nRot);
+        cosSin[p * nRot + 2 * i] = Math.cos(angle);
+        cosSin[p * nRot + 2 * i + 1] = Math.sin(angle);
+      }
     }
-  }
-  return { cosSin, nRot, style };
-}
+    return { cosSin, nRot, style };
+  },
+);
 
 export function placeRope(arena: Arena, rope: RopeValues): Rope {
   const positions = rope.cosSin.length / rope.nRot;
@@ -268,7 +271,7 @@ export function largestValueOf(head: HeadValues): number {
   let largest = 0;
   for (const run of head) {
     const magnitude = run.vMagnitude?.reduce((a, b) => Math.max(a, Math.abs(b)), 0) ?? 1;
-    largest = run.v.reduce((a, b) => Math.max(a, Math.abs(b) * magnitude), largest);
+    for (const value of run.v) largest = Math.max(largest, Math.abs(value) * magnitude);
   }
   return largest;
 }

@@ -36,9 +36,9 @@ export function offsetsOf(
   let offsets = Int32Array.of(offset);
   shape.forEach((n, axis) => {
     const next = new Int32Array(offsets.length * n);
-    offsets.forEach((at, i) => {
-      for (let j = 0; j < n; j++) next[i * n + j] = at + j * strides[axis];
-    });
+    for (let i = 0; i < offsets.length; i++) {
+      for (let j = 0; j < n; j++) next[i * n + j] = offsets[i] + j * strides[axis];
+    }
     offsets = next;
   });
   return offsets;

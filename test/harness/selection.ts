@@ -1,9 +1,10 @@
 // Runs select_topk and compares indices, counts and masks with the oracle, exactly.
 import { expect } from "vitest";
-import { type SelectCase, type Selection, selectTopkOracle } from "../oracle/select-topk.ts";
+import type { SelectCase, Selection } from "../oracle/select-topk.ts";
 import { ops } from "./api.ts";
 import { invoke } from "./backends.ts";
 import type { Layout } from "./layouts.ts";
+import { selectTopkOracle } from "./oracles.ts";
 import { type Arena, readNumbers } from "./tensors.ts";
 
 export interface SelectionSetting {

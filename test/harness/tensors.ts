@@ -62,9 +62,30 @@ function toData(dtype: DType, bits: Uint32Array | Uint16Array | Uint8Array) {
   return bits as Uint16Array | Uint8Array;
 }
 
-// Oracles see the numbers, the op sees the bits: they must be the same.
-function isExact(dtype: "f32" | "f16" | "bf16", bits: number, value: number): boolean {
-  return dtype === "f32" || Number.isNaN(value) || fromBits(dtype, bits) === value;
+/** Writes data to bits[offsets]; the index of the first number that its dtype does not hold, or -1. */
+function writeBits(
+  dtype: DType,
+  data: Data,
+  bits: Uint32Array | Uint16Array | Uint8Array,
+  offsets: Int32Array,
+): number {
+  if (dtype === "f32") {
+    const floats = new Float32Array(bits.buffer);
+    for (let i = 0; i < data.length; i++) floats[offsets[i]] = data[i];
+    return -1;
+  }
+  if (dtype !== "f16" && dtype !== "bf16") {
+    for (let i = 0; i < data.length; i++) bits[offsets[i]] = data[i];
+    return -1;
+  }
+  for (let i = 0; i < data.length; i++) {
+    const value = data[i];
+    const word = toBits(dtype, value);
+    bits[offsets[i]] = word;
+    // Oracles see the numbers, the op sees the bits: they must be the same.
+    if (!Number.isNaN(value) && fromBits(dtype, word) !== value) return i;
+  }
+  return -1;
 }
 
 async function readRaw(tensor: Tensor): Promise<ArrayLike<number>> {
@@ -110,15 +131,12 @@ export class Arena {
     const bits = bitsArray(dtype, size + offset + 2 * margin).fill(CANARY[dtype]);
     const writable = new Uint8Array(bits.length);
     if (isWritable) for (const at of offsets) writable[at] = 1;
-    const isFloat = dtype === "f32" || dtype === "f16" || dtype === "bf16";
     if (data !== undefined) {
       if (data.length !== offsets.length) throw new Error(`${name}: data does not fill ${shape}`);
-      offsets.forEach((at, i) => {
-        bits[at] = isFloat ? toBits(dtype, data[i]) : data[i];
-        if (isFloat && !isExact(dtype, bits[at], data[i])) {
-          throw new Error(`${name}: ${data[i]} is no ${dtype}; round test data first`);
-        }
-      });
+      const wrong = writeBits(dtype, data, bits, offsets);
+      if (wrong >= 0) {
+        throw new Error(`${name}: ${data[wrong]} is no ${dtype}; round test data first`);
+      }
     }
     const base = Tensor.from(this.device, dtype, [bits.length], toData(dtype, bits));
     const view = base.view({ offset: margin + offset, shape: [...shape], strides });

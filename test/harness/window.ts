@@ -3,17 +3,13 @@
 import { expect } from "vitest";
 import type { FloatDType } from "../oracle/float-formats.ts";
 import { type QueryValues, slotsOf } from "../oracle/types.ts";
-import {
-  type WindowCounting,
-  type WindowNorm,
-  windowScoresOracle,
-  windowScoresTwin,
-} from "../oracle/window-scores.ts";
+import type { WindowCounting, WindowNorm } from "../oracle/window-scores.ts";
 import { ops } from "./api.ts";
 import { invoke } from "./backends.ts";
 import { compareExact, compareWithin } from "./compare.ts";
 import { logitScaleOf, placeHeads, placeRope } from "./heads.ts";
 import type { Layout } from "./layouts.ts";
+import { windowScoresOracle, windowScoresTwin } from "./oracles.ts";
 import { type Arena, readNumbers } from "./tensors.ts";
 import { entropyBound, lseBound, scoreBound, squareBound } from "./tolerance.ts";
 

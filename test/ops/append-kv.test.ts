@@ -6,10 +6,10 @@ import { large, matrix } from "../harness/cases.ts";
 import { compareExact, compareWithin } from "../harness/compare.ts";
 import { makeRope, placeRope } from "../harness/heads.ts";
 import type { Layout } from "../harness/layouts.ts";
+import { appendKvOracle, appendKvTwin } from "../harness/oracles.ts";
 import { type Arena, readNumbers } from "../harness/tensors.ts";
 import { rotationBound, sumBound } from "../harness/tolerance.ts";
 import { makeValues, PATTERNS, type Pattern } from "../harness/values.ts";
-import { appendKvOracle, appendKvTwin } from "../oracle/append-kv.ts";
 import type { FloatDType } from "../oracle/float-formats.ts";
 
 interface Append {

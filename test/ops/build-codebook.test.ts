@@ -14,8 +14,9 @@ import {
   type RowKind,
 } from "../harness/codebook.ts";
 import type { Layout } from "../harness/layouts.ts";
+import { buildCodebookOracle, buildCodebookTwin } from "../harness/oracles.ts";
 import { readNumbers } from "../harness/tensors.ts";
-import { buildCodebookOracle, buildCodebookTwin, greedyCover } from "../oracle/build-codebook.ts";
+import { greedyCover } from "../oracle/build-codebook.ts";
 import type { FloatDType } from "../oracle/float-formats.ts";
 
 interface Build {

@@ -6,16 +6,12 @@ import { large, matrix } from "../harness/cases.ts";
 import { compareExact, compareWithin } from "../harness/compare.ts";
 import { cutHead, makeHead, makeRope, placeHeads, placeRope } from "../harness/heads.ts";
 import type { Layout } from "../harness/layouts.ts";
+import { keyStatsOracle, keyStatsTwin } from "../harness/oracles.ts";
 import { type Arena, readNumbers } from "../harness/tensors.ts";
 import { meanCosineBound, sumBound } from "../harness/tolerance.ts";
 import type { Pattern } from "../harness/values.ts";
 import type { FloatDType } from "../oracle/float-formats.ts";
-import {
-  type KeyStats,
-  type KeyStatsValues,
-  keyStatsOracle,
-  keyStatsTwin,
-} from "../oracle/key-stats.ts";
+import type { KeyStats, KeyStatsValues } from "../oracle/key-stats.ts";
 import { slotsOf } from "../oracle/types.ts";
 
 const kOutputs = ["kNorm", "cosToMean", "vNorm", "vL1"] as const;

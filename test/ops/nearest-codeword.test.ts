@@ -5,11 +5,11 @@ import { describeOp, invoke, runCase, runCases } from "../harness/backends.ts";
 import { large, matrix } from "../harness/cases.ts";
 import { compareExact, compareWithin } from "../harness/compare.ts";
 import type { Layout } from "../harness/layouts.ts";
+import { nearestCodewordOracle, nearestCodewordTwin } from "../harness/oracles.ts";
 import { readNumbers } from "../harness/tensors.ts";
 import { sumBound } from "../harness/tolerance.ts";
 import { makeValues, PATTERNS, type Pattern } from "../harness/values.ts";
 import type { FloatDType } from "../oracle/float-formats.ts";
-import { nearestCodewordOracle, nearestCodewordTwin } from "../oracle/nearest-codeword.ts";
 
 interface Search {
   readonly dtype: FloatDType;

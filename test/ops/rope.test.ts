@@ -6,11 +6,12 @@ import { large, matrix } from "../harness/cases.ts";
 import { compareExact, compareWithin } from "../harness/compare.ts";
 import { makeRope, placeRope } from "../harness/heads.ts";
 import type { Layout } from "../harness/layouts.ts";
+import { ropeOracle, ropeTwin } from "../harness/oracles.ts";
 import { readNumbers } from "../harness/tensors.ts";
 import { rotationBound } from "../harness/tolerance.ts";
 import { type FinitePattern, makeValues } from "../harness/values.ts";
 import type { FloatDType } from "../oracle/float-formats.ts";
-import { pairOf, ropeOracle, ropeTwin } from "../oracle/rope.ts";
+import { pairOf } from "../oracle/rope.ts";
 
 interface Turn {
   readonly dtype: FloatDType;

@@ -5,11 +5,11 @@ import { describeOp, invoke, runCase, runCases } from "../harness/backends.ts";
 import { large, matrix } from "../harness/cases.ts";
 import { compareExact, compareWithin } from "../harness/compare.ts";
 import type { Layout } from "../harness/layouts.ts";
+import { rowCosineOracle, rowCosineTwin } from "../harness/oracles.ts";
 import { readNumbers } from "../harness/tensors.ts";
 import { cosineBound, sumBound } from "../harness/tolerance.ts";
 import { makeValues, PATTERNS, type Pattern } from "../harness/values.ts";
 import type { FloatDType } from "../oracle/float-formats.ts";
-import { rowCosineOracle, rowCosineTwin } from "../oracle/row-cosine.ts";
 
 interface Pairs {
   readonly dtype: FloatDType;

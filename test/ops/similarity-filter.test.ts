@@ -5,12 +5,12 @@ import { ops } from "../harness/api.ts";
 import { describeOp, runCase } from "../harness/backends.ts";
 import { buildAll, compareCodebook, makeRows, type RowKind } from "../harness/codebook.ts";
 import { compareExact } from "../harness/compare.ts";
+import { nearestCodewordTwin } from "../harness/oracles.ts";
 import type { Prng } from "../harness/prng.ts";
 import { type Arena, readNumbers } from "../harness/tensors.ts";
 import type { CodebookCase } from "../oracle/build-codebook.ts";
 import { type FloatDType, roundTo, ulpOf } from "../oracle/float-formats.ts";
 import { dot, fround, unit } from "../oracle/float32.ts";
-import { nearestCodewordTwin } from "../oracle/nearest-codeword.ts";
 
 interface Search {
   readonly x: Float32Array;
