@@ -1,10 +1,11 @@
 // A vector of kWidth floats, the same interface for every instruction set: 16 lanes of AVX-512, 8
-// of AVX2 + FMA + F16C, or 4 of whatever the compiler's generic vectors become (SSE2, NEON).
+// of AVX2 + FMA + F16C, 4 of NEON, or 4 of what the compiler's generic vectors become (SSE2).
 //
 // Only sources under cpu/isa/ include this; everything sits in the namespace that SKV_ISA names.
 // fma is a true fused multiply-add everywhere, because the canonical arithmetic (core/canonical.h)
 // is defined by it: where the baseline has none, it is computed in double, correctly and slowly.
-// madd may round twice and is for results that are compared with a tolerance.
+// madd may round twice and is for results that are compared with a tolerance. kHasFma: fma is one
+// instruction; kHasManyRegisters: 32 vector registers, else 16.
 #pragma once
 
 #include "core/canonical.h"
@@ -18,6 +19,8 @@
 #include "cpu/simd_avx512.h"
 #elif defined(__AVX2__)
 #include "cpu/simd_avx2.h"
+#elif defined(__aarch64__)
+#include "cpu/simd_neon.h"
 #else
 #include "cpu/simd_generic.h"
 #endif

@@ -8,6 +8,8 @@
 namespace spindlekv::cpu::SKV_ISA {
 
 inline constexpr int kWidth = 8;
+inline constexpr bool kHasManyRegisters = false;
+inline constexpr bool kHasFma = true;
 
 struct Vec {
   __m256 v;

@@ -8,6 +8,8 @@
 namespace spindlekv::cpu::SKV_ISA {
 
 inline constexpr int kWidth = 16;
+inline constexpr bool kHasManyRegisters = true;
+inline constexpr bool kHasFma = true;
 
 struct Vec {
   __m512 v;

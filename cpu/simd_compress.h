@@ -119,6 +119,70 @@ static inline int append(uint16_t* out, IntVec a, uint32_t bits) {
   return count_bits(bits);
 }
 
+#elif defined(__aarch64__)
+
+struct IntVec {
+  int32x4_t v;
+};
+
+static inline uint32_t above(Vec a, Vec b) { return bits_of(vcgtq_f32(a.v, b.v)); }
+static inline uint32_t at_least(Vec a, Vec b) { return bits_of(vcgeq_f32(a.v, b.v)); }
+static inline uint32_t equal(Vec a, Vec b) { return bits_of(vceqq_f32(a.v, b.v)); }
+static inline uint32_t not_a_number(Vec a) { return bits_of(vmvnq_u32(vceqq_f32(a.v, a.v))); }
+// Of 4 bits.
+static inline int count_bits(uint32_t bits) {
+  return static_cast<int>(0x4332322132212110u >> (4 * bits) & 0xfu);
+}
+
+static inline IntVec splat_int(int32_t x) { return {vdupq_n_s32(x)}; }
+// first, first + 1, ...
+static inline IntVec ascending(int32_t first) {
+  static constexpr int32_t kLanes[kWidth] = {0, 1, 2, 3};
+  return {vaddq_s32(vld1q_s32(kLanes), vdupq_n_s32(first))};
+}
+static inline IntVec or_where(IntVec a, uint32_t bits, int32_t x) {
+  static constexpr int32_t kLaneBits[kWidth] = {1, 2, 4, 8};
+  const uint32x4_t chosen =
+      vtstq_s32(vdupq_n_s32(static_cast<int32_t>(bits)), vld1q_s32(kLaneBits));
+  return {vorrq_s32(a.v, vandq_s32(vreinterpretq_s32_u32(chosen), vdupq_n_s32(x)))};
+}
+static inline uint32_t nonzero(IntVec a) { return bits_of(vtstq_s32(a.v, a.v)); }
+
+// bytes[bits]: the bytes of the lanes of the set bits, ascending.
+struct PackTable {
+  uint8_t bytes[16][16];
+  constexpr PackTable() : bytes() {
+    for (int bits = 0; bits < 16; ++bits) {
+      int at = 0;
+      for (int lane = 0; lane < kWidth; ++lane) {
+        if ((bits >> lane & 1) == 0) continue;
+        for (int byte = 0; byte < 4; ++byte) {
+          bytes[bits][at++] = static_cast<uint8_t>(4 * lane + byte);
+        }
+      }
+    }
+  }
+};
+inline constexpr PackTable kPackTable;
+
+static inline uint8x16_t pack(uint8x16_t a, uint32_t bits) {
+  return vqtbl1q_u8(a, vld1q_u8(kPackTable.bytes[bits]));
+}
+static inline int append(float* out, Vec a, uint32_t bits) {
+  vst1q_f32(out, vreinterpretq_f32_u8(pack(vreinterpretq_u8_f32(a.v), bits)));
+  return count_bits(bits);
+}
+static inline int append(int32_t* out, IntVec a, uint32_t bits) {
+  vst1q_s32(out, vreinterpretq_s32_u8(pack(vreinterpretq_u8_s32(a.v), bits)));
+  return count_bits(bits);
+}
+// The lanes' low halves.
+static inline int append(uint16_t* out, IntVec a, uint32_t bits) {
+  const uint8x16_t packed = pack(vreinterpretq_u8_s32(a.v), bits);
+  vst1_u16(out, vmovn_u32(vreinterpretq_u32_u8(packed)));
+  return count_bits(bits);
+}
+
 #else
 
 struct IntVec {

@@ -1,4 +1,4 @@
-// cpu/simd.h on the compiler's generic vectors of 4 floats: SSE2 on x86-64, NEON on AArch64.
+// cpu/simd.h on the compiler's generic vectors of 4 floats: SSE2 on x86-64.
 #pragma once
 
 #include "cpu/convert.h"
@@ -10,6 +10,8 @@
 namespace spindlekv::cpu::SKV_ISA {
 
 inline constexpr int kWidth = 4;
+inline constexpr bool kHasManyRegisters = false;
+inline constexpr bool kHasFma = false;
 
 typedef float Floats __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(16)));

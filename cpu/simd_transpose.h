@@ -6,6 +6,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace spindlekv::cpu::SKV_ISA {
@@ -29,6 +31,25 @@ static inline void transpose_8x8(const float* const* in, int64_t at, float* out,
     _mm256_storeu_ps(out + j * out_stride, _mm256_permute2f128_ps(quad[j], quad[j + 4], 0x20));
     _mm256_storeu_ps(out + (j + 4) * out_stride,
                      _mm256_permute2f128_ps(quad[j], quad[j + 4], 0x31));
+  }
+}
+#elif defined(__aarch64__)
+static inline void transpose_8x8(const float* const* in, int64_t at, float* out,
+                                 int64_t out_stride) {
+  for (int i = 0; i < 8; i += 4) {
+    for (int j = 0; j < 8; j += 4) {
+      float32x4_t row[4];
+      for (int r = 0; r < 4; ++r) row[r] = vld1q_f32(in[i + r] + at + j);
+      const float64x2_t low_01 = vreinterpretq_f64_f32(vzip1q_f32(row[0], row[1]));
+      const float64x2_t high_01 = vreinterpretq_f64_f32(vzip2q_f32(row[0], row[1]));
+      const float64x2_t low_23 = vreinterpretq_f64_f32(vzip1q_f32(row[2], row[3]));
+      const float64x2_t high_23 = vreinterpretq_f64_f32(vzip2q_f32(row[2], row[3]));
+      float* const to = out + j * out_stride + i;
+      vst1q_f32(to, vreinterpretq_f32_f64(vzip1q_f64(low_01, low_23)));
+      vst1q_f32(to + out_stride, vreinterpretq_f32_f64(vzip2q_f64(low_01, low_23)));
+      vst1q_f32(to + 2 * out_stride, vreinterpretq_f32_f64(vzip1q_f64(high_01, high_23)));
+      vst1q_f32(to + 3 * out_stride, vreinterpretq_f32_f64(vzip2q_f64(high_01, high_23)));
+    }
   }
 }
 #else

@@ -7,7 +7,7 @@
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { ensureInstalled } from "./support/install.mjs";
-import { planBackends } from "./support/native.mjs";
+import { missingForNeon, planBackends } from "./support/native.mjs";
 import { root, run, say, tool } from "./support/run.mjs";
 
 const argumentOf = (name) => {
@@ -68,6 +68,7 @@ const steps = [
     command: ["npm", ["run", "test:sanitize"]],
     skipReason: plan.simt ? undefined : plan.toolkit.includeReason,
   },
+  { name: "neon", command: node("check-neon.mjs"), skipReason: missingForNeon() },
   { name: "package", command: node("check-package.mjs") },
   { name: "demo", command: ["npm", ["run", "demo", "--", "--quick"]] },
 ];

@@ -132,7 +132,7 @@ inline void add_adjacent_columns(const float* p, const AdjacentRows<Element, kDi
 template <int kRows, class Element, int kDim, bool kAsks>
 inline void add_adjacent(const float* p, const AdjacentRows<Element, kDim, kAsks>& v,
                          const float* factor, float* acc) {
-  constexpr int kVecs = kWidth == 16 ? 4 : 2;
+  constexpr int kVecs = kHasManyRegisters ? 4 : 2;
   const int n = v.dim();
   int d = 0;
   for (; d + kVecs * kWidth <= n; d += kVecs * kWidth) {

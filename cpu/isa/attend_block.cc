@@ -69,9 +69,9 @@ class Ahead {
 // ---- products -------------------------------------------------------------------------
 
 // Vectors of the right factor that a block holds, and the rows that then fill the registers.
-constexpr int kMostVecs = kWidth == 16 ? 4 : 2;
+constexpr int kMostVecs = kHasManyRegisters ? 4 : 2;
 constexpr int block_height(int vecs) {
-  if (kWidth < 16) return 6;
+  if (!kHasManyRegisters) return 6;
   constexpr int kHeights[] = {0, 16, 8, 8, 6};
   return kHeights[vecs];
 }

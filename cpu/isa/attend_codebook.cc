@@ -325,7 +325,7 @@ struct WordsCall {
   float* acc;
   template <int kRows>
   void run(int row) const {
-    constexpr int kVecs = kWidth == 16 ? 4 : 2;
+    constexpr int kVecs = kHasManyRegisters ? 4 : 2;
     const int head_dim = piece.head_dim;
     int d = 0;
     for (; d + kVecs * kWidth <= head_dim; d += kVecs * kWidth) {

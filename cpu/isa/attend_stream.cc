@@ -101,7 +101,7 @@ inline void add_columns(const float* p, const ScatteredRows& v, int count, int d
 template <class Element, int kRows>
 void add_values(const float* p, const ScatteredRows& v, int count, int head_dim, int dim,
                 const float* factor, float* acc) {
-  constexpr int kVecs = kWidth == 16 ? 4 : 2;
+  constexpr int kVecs = kHasManyRegisters ? 4 : 2;
   int d = 0;
   for (; d + kVecs * kWidth <= head_dim; d += kVecs * kWidth) {
     add_columns<Element, kRows, kVecs, false>(p, v, count, d, dim, factor, acc);

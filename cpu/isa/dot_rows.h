@@ -11,7 +11,7 @@ namespace spindlekv::cpu::SKV_ISA {
 
 inline constexpr int kQuad = 4;
 // Query rows at a time: their accumulators for four keys fill half of the registers.
-inline constexpr int kRowsAtOnce = kWidth == 16 ? 4 : 2;
+inline constexpr int kRowsAtOnce = kHasManyRegisters ? 4 : 2;
 
 // The products of kRows query rows with four keys, lane by lane. Loops are unrolled by order: else
 // GCC takes the sums to the stack and back around them.

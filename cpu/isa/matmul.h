@@ -1,7 +1,7 @@
 // Blocks of rows times a matrix: out[r][n] = sum_k a[r][k] * b[k][n], k ascending.
 //
 // The sum over k is one chain of fused multiply-adds per element: canonical's dot. The accumulators
-// live in registers: 6 x 4 vectors on AVX-512 (32 registers), 6 x 2 elsewhere (16).
+// live in registers: 6 x 4 vectors where there are 32 (AVX-512, NEON), 6 x 2 elsewhere (16).
 #pragma once
 
 #include "cpu/simd.h"
@@ -9,7 +9,7 @@
 namespace spindlekv::cpu::SKV_ISA {
 
 inline constexpr int kRowBlock = 6;
-inline constexpr int kColumnVecs = kWidth == 16 ? 4 : 2;
+inline constexpr int kColumnVecs = kHasManyRegisters ? 4 : 2;
 
 // kRows rows, at most kRowBlock, and kColumnVecs vectors.
 template <int kRows>

@@ -83,8 +83,8 @@ float norm(const float* row, int head_dim) {
   return __builtin_sqrtf(sum);
 }
 
-constexpr int kLanes = 64;                       // sums of a wide dot
-constexpr int kLaneVecs = kWidth == 16 ? 4 : 2;  // of them kept in registers at a time
+constexpr int kLanes = 64;                            // sums of a wide dot
+constexpr int kLaneVecs = kHasManyRegisters ? 4 : 2;  // of them kept in registers at a time
 constexpr int kAllVecs = kLanes / kWidth;
 
 float halve_lanes(const float* lanes) {

@@ -21,6 +21,10 @@ inline constexpr int kTileVectors = 2;
 static inline uint64_t bits_of(Mask mask) {
   return static_cast<uint32_t>(_mm256_movemask_ps(mask.m));
 }
+#elif defined(__aarch64__)
+inline constexpr int kTileRows = 4;
+inline constexpr int kTileVectors = 4;
+static inline uint64_t bits_of(Mask mask) { return bits_of(mask.m); }
 #else
 inline constexpr int kTileRows = 4;
 inline constexpr int kTileVectors = 4;

@@ -190,8 +190,8 @@ constexpr float kLeastExact = 0x1p-90f;
 // and Development 34, 1990). A division occupies its unit for as long as five times the
 // instructions. Where there is no fused multiply-add in hardware the vectors divide.
 inline void divide_by_sum(const RowSoftmax& row, Vec* p) {
-  bool is_exact = kWidth > 4;
-  if (kWidth > 4) {
+  bool is_exact = kHasFma;
+  if (kHasFma) {
     Mask exact = less(splat(kLeastExact), p[0]);
     for (int v = 1; v < kColumnVecs; ++v) exact = both(exact, less(splat(kLeastExact), p[v]));
     is_exact = all(exact);

@@ -119,3 +119,34 @@ export function ensureSanitized() {
   markFresh("simt-asan", hash);
   return plan;
 }
+
+/** What builds and runs the NEON path where the processor has none. */
+export const neonTools = { compiler: "aarch64-linux-gnu-g++", emulator: "qemu-aarch64" };
+
+/** Why the NEON path cannot be tried beside this machine's own; undefined if it can. */
+export function missingForNeon() {
+  if (process.arch === "arm64") return "NEON is the path of this machine";
+  const missing = Object.values(neonTools).filter((name) => !which(name));
+  return missing.length > 0 ? `there is no ${missing.join(" and no ")}` : undefined;
+}
+
+/** The addon and the CPU backend for AArch64, in build/neon/build/Release. */
+export function ensureNeon() {
+  const hash = hashOf([...kSharedSources, "cpu", "binding"], { arch: "arm64" });
+  const outputs = ["spindlekv.node", "libspindlekv_cpu.so"];
+  if (
+    isFresh(
+      "neon",
+      hash,
+      outputs.map((name) => `build/neon/build/Release/${name}`),
+    )
+  )
+    return;
+  say("building the addon and the CPU backend for AArch64");
+  const folder = "build/cmake/neon";
+  const generator = which("ninja") ? "Ninja" : "Unix Makefiles";
+  forgetForeignCache(folder, generator);
+  run("cmake", ["--preset", "neon", "-G", generator, "--log-level=WARNING"]);
+  run("cmake", ["--build", folder, "--parallel", jobs]);
+  markFresh("neon", hash);
+}

