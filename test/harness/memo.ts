@@ -6,6 +6,7 @@ function addTo(hash: Hash, value: unknown): void {
     hash.update(`${value.constructor.name} ${value.byteLength};`);
     hash.update(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
   } else if (Array.isArray(value) && value.every((item) => typeof item === "number")) {
+    hash.update("numbers;");
     addTo(hash, Float64Array.from(value));
   } else if (Array.isArray(value)) {
     hash.update(`[${value.length};`);
