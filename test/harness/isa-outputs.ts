@@ -133,3 +133,53 @@ export async function canonicalOutputs(): Promise<string[]> {
   device.dispose();
   return lines;
 }
+
+/**
+ * Outputs of attend that paths give within a tolerance, not bit for bit: f32, over f16, bf16 and f32 slots, raw and as
+ * codebooks, keys turned and unturned, with few rows and with many.
+ */
+export async function attendOutputs(): Promise<{ name: string; values: number[] }[]> {
+  const device = await openDevice("cpu");
+  const outputs: { name: string; values: number[] }[] = [];
+  const [kvHeads, group, slots] = [2, 4, 331];
+  for (const dtype of ["f32", "f16", "bf16"] as const) {
+    for (const headDim of [40, 64, 128]) {
+      for (const codec of ["raw", "codebook"] as const) {
+        for (const queries of [1, 40]) {
+          const name = `attend ${dtype} D=${headDim} ${codec} queries=${queries}`;
+          const random = prngOf(name);
+          const arena = new Arena(device, random);
+          const heads = Array.from({ length: kvHeads }, () =>
+            makeHead(random, { headDim, dtype, slots, codec, runs: 2, hasMask: true, group }),
+          );
+          const shape = [kvHeads * group, queries, headDim] as const;
+          const q = makeValues("normal", shape[0] * queries * headDim, "f32", random);
+          const table = makeRope({ positions: 2 * slots, nRot: headDim, style: "norm" });
+          const out = arena.output("f32", shape);
+          const lse = arena.output("f32", [shape[0], queries]);
+          const scoreSum = arena.output("f32", [kvHeads, slots], {
+            data: new Float32Array(kvHeads * slots),
+          });
+          ops.attend.sync({
+            q: arena.input("f32", shape, q),
+            out,
+            lse,
+            heads: placeHeads(arena, heads, dtype, headDim),
+            queryPosition: slots - queries,
+            rope: placeRope(arena, table),
+            scoreSum,
+            scoreMode: "kv-head",
+          });
+          for (const [part, tensor] of Object.entries({ out, lse, scoreSum })) {
+            const values = Array.from((await tensor.read()) as Float32Array);
+            outputs.push({ name: `${name} ${part}`, values });
+          }
+          await arena.check();
+          arena.dispose();
+        }
+      }
+    }
+  }
+  device.dispose();
+  return outputs;
+}
