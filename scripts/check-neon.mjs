@@ -4,7 +4,8 @@
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { ensureNeon, missingForNeon, neonTools } from "./support/native.mjs";
+import { ensureInstalled } from "./support/install.mjs";
+import { ensureNative, ensureNeon, missingForNeon, neonTools } from "./support/native.mjs";
 import { capture, fail, root, run, say } from "./support/run.mjs";
 import { bundleProgram } from "./support/typescript.mjs";
 
@@ -62,7 +63,9 @@ function firstFarNumber(own, neon) {
 
 const reason = missingForNeon();
 if (reason) fail(`the NEON path cannot be tried: ${reason}`);
+ensureInstalled();
 const node = ensureNode();
+ensureNative();
 ensureNeon();
 await bundleProgram("test/harness/isa-outputs.ts");
 const own = outputsOf([process.execPath], { SPINDLEKV_CPU_ISA: "" });
