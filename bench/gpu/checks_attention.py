@@ -244,6 +244,18 @@ def _mixed(raw, encoded, codewords, ref_bytes):
     return make
 
 
+def _long(slots, codewords, rotated):
+    """A codebook segment that is long enough to be taken through its codewords, and raw slots behind."""
+
+    def make(scene, dtype, dims):
+        return [
+            scene.codebook_run(dtype, dims, slots, codewords, rotated=rotated),
+            scene.raw_run(dtype, dims, 40, base=slots, rotated=rotated),
+        ]
+
+    return make
+
+
 def attend_cases():
     cases = []
     for dtype in DTYPES:
@@ -256,6 +268,9 @@ def attend_cases():
     cases += [
         _attend_case("head dim 128", "f16", 128, 2, 4, 1, _raw(513), score_mode=1),
         _attend_case("codebook, 4-byte references", "f16", 128, 1, 8, 1, _mixed(19, 300, 70, 4)),
+        _attend_case("long, before RoPE", "f16", 128, 1, 4, 1, _long(1100, 90, 0), score_mode=2),
+        _attend_case("long, before RoPE, 16 rows", "bf16", 64, 1, 8, 2, _long(1060, 50, 0)),
+        _attend_case("long, after RoPE", "f16", 128, 1, 4, 1, _long(1100, 600, 1), score_mode=2),
         _attend_case("prefill", "bf16", 64, 1, 2, 17, _raw(83), q_dtype="f32", score_mode=2),
         _attend_case("masks and beta", "f16", 64, 2, 3, 2, _masked(290), has_rope=False),
         _attend_case("group 16, not causal", "f16", 64, 1, 16, 1, _raw(130), causal=0),

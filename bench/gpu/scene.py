@@ -86,8 +86,10 @@ class Scene(HostArrays):
             **more,
         )
 
-    def codebook_run(self, dtype, head_dim, slots, codewords, base=0, ref_bytes=2, **more):
-        """A run of references into `codewords` unit rows, keys before RoPE."""
+    def codebook_run(
+        self, dtype, head_dim, slots, codewords, base=0, ref_bytes=2, rotated=0, **more
+    ):
+        """A run of references into `codewords` unit rows; members by keyword are set as given."""
         deviation = head_dim**-0.5
         pick = self.values.random.randrange
         refs = "u16" if ref_bytes == 2 else "i32"
@@ -95,7 +97,7 @@ class Scene(HostArrays):
             codec=self.abi.SKV_CODEC_CODEBOOK,
             slots=slots,
             slot_base=base,
-            rotated=0,
+            rotated=rotated,
             k=self.normal(dtype, codewords * head_dim, deviation),
             v=self.normal(dtype, codewords * head_dim, deviation),
             k_codewords=codewords,

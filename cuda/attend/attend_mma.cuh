@@ -21,8 +21,7 @@
 // bytes a cycle, where an H100 delivers 13.4 (3.0 TB/s, 132 SMs, 1.7 GHz). Memory-bound by that
 // count; 16 KiB a warp are on their way while it waits.
 // Keys before RoPE turn on the way (turn.cuh), in kernels of their own.
-// Long runs of references with keys after RoPE are not read here but through their codewords:
-// codebook.h.
+// Long runs of references are not read here but through their codewords: codebook.h.
 #pragma once
 
 #include "cuda/attend/block.cuh"

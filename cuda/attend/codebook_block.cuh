@@ -10,6 +10,7 @@
 #include "cuda/common/global.cuh"
 #include "cuda/common/reduce.cuh"
 
+#include <climits>
 #include <cmath>
 
 namespace spindlekv::cuda {
@@ -74,10 +75,9 @@ __device__ __forceinline__ void load_eight(const Elem* source, float (&x)[8]) {
   for (int i = 0; i < 8; ++i) x[i] = to_float(eight.element[i]);
 }
 
-__device__ __forceinline__ float load_magnitude(const void* magnitudes, int dtype, int slot) {
-  if (dtype == SKV_F32) return load_constant(static_cast<const float*>(magnitudes) + slot);
-  if (dtype == SKV_F16) return to_float(load_constant(static_cast<const f16*>(magnitudes) + slot));
-  return to_float(load_constant(static_cast<const bf16*>(magnitudes) + slot));
+template <typename Elem>
+__device__ __forceinline__ float load_magnitude(const void* magnitudes, int slot) {
+  return to_float(load_constant(static_cast<const Elem*>(magnitudes) + slot));
 }
 
 // The 8 dims of this lane of query rows first_row and on; zero beyond the rows.
@@ -104,38 +104,78 @@ struct WarpMaxima {
   float of[kBlockRows][kWarps];
 };
 
-// Dots of 4 rows of the block's slots to logits, by threads over slots: to the run's own table, and
-// to the rows' own where scores are asked for. `dots(i)` gives those of slot i of the block.
-template <int kThreads, typename Dots>
+// Which slots a row sees; none past the last row.
+struct alignas(8) RowSight {
+  unsigned head;  // its bit of a slot's mask
+  int limit;      // last position
+};
+
+struct RowSights {
+  RowSight of[kBlockRows];
+};
+
+// Once the rows are loaded; the caller waits for the block.
+__device__ __forceinline__ void load_sights(const AttendArgs& args, const AttendRows& rows,
+                                            RowSights& sights) {
+  const int row = static_cast<int>(threadIdx.x);
+  if (row >= kBlockRows) return;
+  sights.of[row] = {0, INT_MIN};
+  if (row < rows.count) {
+    sights.of[row] = {1u << rows.row[row].row % args.group, rows.row[row].limit};
+  }
+}
+
+// What turns the dots of a run's slots into logits, read once.
+struct LogitMaker {
+  float scale;
+  float* logits;         // of row 0 and the run's first slot; null: nobody asks
+  int64_t logit_stride;  // to the next row
+};
+
+__device__ __forceinline__ LogitMaker logit_maker(const AttendArgs& args, const CodebookRun& book) {
+  const AttendHead& head = args.heads[book.head];
+  LogitMaker maker{args.items[head.item].op.scale, nullptr, head.logit_stride};
+  if (head.logit_stride != 0) maker.logits = args.logits + head.first_logit + book.run.slot_base;
+  return maker;
+}
+
+// Dots of 4 rows with one slot to logits: to the run's own table, and to the rows' own where scores
+// are asked for. Raises the rows' maxima.
+__device__ __forceinline__ void finish_slot(const AttendArgs& args, const CodebookRun& book,
+                                            const RowSights& sights, const LogitMaker& maker,
+                                            int first_row, int slot, float magnitude, float4 dots,
+                                            float (&maximum)[4]) {
+  const unsigned flags = slot_flags(book.run, slot);
+  const int position = slot_position(book.run, slot);
+  const float beta = slot_beta(book.run, slot);
+  float x[4] = {dots.x, dots.y, dots.z, dots.w};
+#pragma unroll
+  for (int r = 0; r < 4; ++r) {
+    const int row = first_row + r;
+    const RowSight sight = sights.of[row];
+    const bool is_seen = (flags & sight.head) != 0 && position <= sight.limit;
+    x[r] = is_seen ? x[r] * magnitude * maker.scale + beta : -INFINITY;
+    maximum[r] = fmaxf(maximum[r], x[r]);
+    if (sight.head != 0 && maker.logits != nullptr)
+      maker.logits[row * maker.logit_stride + slot] = x[r];
+  }
+  *reinterpret_cast<float4*>(args.dots + book.first_dot + static_cast<int64_t>(slot) * book.pitch +
+                             first_row) = make_float4(x[0], x[1], x[2], x[3]);
+}
+
+// The same for all of a block's slots, by threads. `dots(slot)` gives those of a slot.
+template <typename Elem, int kThreads, typename Dots>
 __device__ __forceinline__ void finish_four_rows(const AttendArgs& args, const CodebookBlock& block,
-                                                 const AttendRows& rows, int first_row, Dots dots,
+                                                 const RowSights& sights, int first_row, Dots dots,
                                                  WarpMaxima<kThreads / kWarpSize>& maxima) {
   const CodebookRun& book = block.book;
-  const SkvAttendParams& op = item_of_keys(args, rows).op;
-  const int first = block.index * kKeySplit;
-  const int count = min(kKeySplit, book.run.slots - first);
+  const int first = block.index * book.key_slots;
+  const int end = min(first + book.key_slots, book.run.slots);
+  const LogitMaker maker = logit_maker(args, book);
   float maximum[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
-    const int slot = first + i;
-    const unsigned flags = slot_flags(book.run, slot);
-    const int position = slot_position(book.run, slot);
-    const float beta = slot_beta(book.run, slot);
-    const float magnitude = load_magnitude(book.run.k_magnitude, op.dtype, slot);
-    const float4 four = dots(i);
-    float x[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-    for (int r = 0; r < 4; ++r) {
-      const int row = first_row + r;
-      const bool is_row = row < rows.count;
-      const bool is_seen = is_row && sees(rows.row[row], args.group, flags, position);
-      x[r] = is_seen ? x[r] * magnitude * op.scale + beta : -INFINITY;
-      maximum[r] = fmaxf(maximum[r], x[r]);
-      float* logits = is_row ? logits_of(args, rows.row[row]) : nullptr;
-      if (logits != nullptr) logits[book.run.slot_base + slot] = x[r];
-    }
-    *reinterpret_cast<float4*>(args.dots + book.first_dot +
-                               static_cast<int64_t>(slot) * book.pitch + first_row) =
-        make_float4(x[0], x[1], x[2], x[3]);
+  for (int slot = first + static_cast<int>(threadIdx.x); slot < end; slot += kThreads) {
+    const float magnitude = load_magnitude<Elem>(book.run.k_magnitude, slot);
+    finish_slot(args, book, sights, maker, first_row, slot, magnitude, dots(slot), maximum);
   }
 #pragma unroll
   for (int r = 0; r < 4; ++r) {

@@ -80,23 +80,27 @@ __global__ __launch_bounds__(kProductThreads,
 
 struct GatherShared {
   AttendRows rows;
+  RowSights sights;
   WarpMaxima<kProductThreads / kWarpSize> maxima;
 };
 
+template <typename Elem>
 __global__ __launch_bounds__(kProductThreads) void codebook_gather_kernel(const AttendArgs args) {
   SKV_SHARED(shared, GatherShared);
   const CodebookBlock block = codebook_block(args, &CodebookRun::first_gather_block);
   const CodebookRun& book = block.book;
   load_rows(args, rows_block(block), shared.rows);
   __syncthreads();
+  load_sights(args, shared.rows, shared.sights);
+  __syncthreads();
   for (int row = 0; row < book.pitch; row += 4) {
-    const auto products = [&](int i) {
-      const int slot = block.index * kKeySplit + i;
+    const auto products = [&](int slot) {
       const int64_t word = codeword_of(book.run.k_ref, book.run.ref_bytes, slot);
       return load_constant(reinterpret_cast<const float4*>(args.products + book.first_product +
                                                            word * book.pitch + row));
     };
-    finish_four_rows<kProductThreads>(args, block, shared.rows, row, products, shared.maxima);
+    finish_four_rows<Elem, kProductThreads>(args, block, shared.sights, row, products,
+                                            shared.maxima);
   }
   __syncthreads();
   store_maxima(args, block, shared.maxima);

@@ -2,14 +2,14 @@
 //   bins[c,r] = sum over v_s = c of exp(x[r,s] - m[r]) b_s;  acc[r] = sum_c bins[c,r] C_V[c]
 //   l[r] = sum of the same exponentials; m[r] is the run's maximum
 // Block = (run, tile of value codewords). Its warps go through all references of the run, 2 or 4
-// bytes a slot, and queue the slots whose codeword is in the tile; 32 at a time they add their
-// weights to the warp's own bins, in slot order where several have one codeword. Then the bins of
-// the warps are added in order, and kLanes lanes share a codeword, 8 dims each. No float atomics:
-// the order of every sum is that of slots and codewords.
+// bytes a slot and 16 a load, and queue the slots whose codeword is in the tile; 32 at a time they
+// add their weights to the warp's own bins, in slot order where several have one codeword. Then the
+// bins of the warps are added in order, and kLanes lanes share a codeword, 8 dims each. No float
+// atomics: the order of every sum is that of slots and codewords.
 // Bytes: references once a tile and logits once, out of L2; each codeword once. A codeword of
 // weight 0 (seen by nobody, or too small) is not read, so that a NaN in it stays where it is. At 4
-// rows a tile is 512 codewords: 12 instructions for 32 slots that only pass by, 100 for 32 that are
-// added.
+// rows a tile is 512 codewords: some 20 instructions for 32 slots that only pass by, 190 for 32
+// that are added.
 #pragma once
 
 #include "cuda/attend/codebook_block.cuh"
@@ -23,8 +23,8 @@ namespace spindlekv::cuda {
 inline constexpr int kValueThreads = 128;
 inline constexpr int kValueBlocks = 4;  // on an SM
 inline constexpr int kValueWarps = kValueThreads / kWarpSize;
-inline constexpr int kScanned = 4;  // references of a lane on their way
-inline constexpr int kQueue = 256;  // slots of a warp that wait
+inline constexpr int kScanned = 8;  // references that a lane reads at once
+inline constexpr int kQueue = 512;  // slots of a warp that wait
 static_assert(kQueue >= kWarpSize * (kScanned + 1));
 
 struct QueuedSlot {
@@ -36,7 +36,7 @@ struct ValueShared {
   // [tile_words, pitch]; the first warp's take the sums, then the others' hold those of the dims.
   alignas(16) float bins[kValueWarps][kBinFloats];
   float sums[kValueWarps][kBlockRows][kWarpSize];  // of the exponentials
-  QueuedSlot queue[kValueWarps][kQueue];
+  int queue[kValueWarps][kQueue];                  // slots of the run
   AttendRows rows;
   float maximum[kBlockRows];
   float sum[kBlockRows];
@@ -61,15 +61,15 @@ __device__ __forceinline__ void load_maxima(const AttendArgs& args, const Codebo
 
 // Adds what up to 32 queued slots weigh, a lane each, to the warp's bins. Slots of one codeword
 // take turns in the order of the queue.
+template <typename Elem>
 __device__ __forceinline__ void add_weights(const AttendArgs& args, const CodebookRun& book,
-                                            const QueuedSlot& queued, bool is_there, int dtype,
+                                            const QueuedSlot& queued, bool is_there,
                                             ValueShared& shared) {
   const int none = -1 - lane_id();  // no two lanes have it
   const unsigned peers = __match_any_sync(kAllLanes, is_there ? queued.word : none);
   const int turn = __popc(peers & ((1u << lane_id()) - 1u));
   const int turns = warp_max(turn);
-  const float magnitude =
-      is_there ? load_magnitude(book.run.v_magnitude, dtype, queued.slot) : 0.0f;
+  const float magnitude = is_there ? load_magnitude<Elem>(book.run.v_magnitude, queued.slot) : 0.0f;
   const float* dots =
       args.dots + book.first_dot + static_cast<int64_t>(is_there ? queued.slot : 0) * book.pitch;
   float* bin = shared.bins[warp_id()] + (is_there ? queued.word : 0) * book.pitch;
@@ -83,59 +83,109 @@ __device__ __forceinline__ void add_weights(const AttendArgs& args, const Codebo
       shared.sums[warp_id()][row + r][lane_id()] += x[r];
       x[r] = x[r] == 0.0f ? 0.0f : x[r] * magnitude;
     }
+#pragma unroll 1
     for (int i = 0; i <= turns; ++i) {
       if (is_there && turn == i) {
-        float4& target = *reinterpret_cast<float4*>(bin + row);
-        target.x += x[0];
-        target.y += x[1];
-        target.z += x[2];
-        target.w += x[3];
+        auto* target = reinterpret_cast<float4*>(bin + row);
+        const float4 sum = *target;
+        *target = make_float4(sum.x + x[0], sum.y + x[1], sum.z + x[2], sum.w + x[3]);
       }
       __syncwarp();  // the next slot of the codeword is another lane's
     }
   }
 }
 
+// Eight references that follow one another, from a 16-byte aligned address.
+__device__ __forceinline__ void load_short_refs(const void* refs, int (&word)[kScanned]) {
+  const uint4 loaded = load_constant(static_cast<const uint4*>(refs));
+  const unsigned pair[4] = {loaded.x, loaded.y, loaded.z, loaded.w};
+#pragma unroll
+  for (int i = 0; i < kScanned; ++i) {
+    word[i] = static_cast<int>(i % 2 == 0 ? pair[i / 2] & 0xffffu : pair[i / 2] >> 16);
+  }
+}
+
+__device__ __forceinline__ void load_long_refs(const void* refs, int (&word)[kScanned]) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int4 loaded = load_constant(static_cast<const int4*>(refs) + i);
+    word[4 * i] = loaded.x;
+    word[4 * i + 1] = loaded.y;
+    word[4 * i + 2] = loaded.z;
+    word[4 * i + 3] = loaded.w;
+  }
+}
+
+// Those of them that are the run's; -1 for the others.
+__device__ __forceinline__ void load_edge_refs(const CodebookRun& book, int first,
+                                               int (&word)[kScanned]) {
+#pragma unroll
+  for (int i = 0; i < kScanned; ++i) {
+    const int slot = first + i;
+    word[i] = -1;
+    if (slot < 0 || slot >= book.run.slots) continue;
+    word[i] = static_cast<int>(codeword_of(book.run.v_ref, book.run.ref_bytes, slot));
+  }
+}
+
+// Which of a lane's slots, from `first` on, refer to codewords [first_word, first_word + words): a
+// bit each. The first may lie before the run, the last behind it.
+__device__ __forceinline__ unsigned own_slots(const CodebookRun& book, int first, int first_word,
+                                              int words) {
+  const char* refs = static_cast<const char*>(book.run.v_ref) + int64_t{first} * book.run.ref_bytes;
+  int word[kScanned];
+  if (first < 0 || first + kScanned > book.run.slots) {
+    load_edge_refs(book, first, word);
+  } else if (book.run.ref_bytes == 2) {
+    load_short_refs(refs, word);
+  } else {
+    load_long_refs(refs, word);
+  }
+  unsigned own = 0;
+#pragma unroll
+  for (int i = 0; i < kScanned; ++i) {
+    // -1 is in no tile: no codeword has so large a number.
+    const auto in_tile = static_cast<unsigned>(word[i] - first_word);
+    if (in_tile < static_cast<unsigned>(words)) own |= 1u << i;
+  }
+  return own;
+}
+
 // Goes through the references of the run and adds the slots whose codeword is in [first_word,
 // first_word + words).
+template <typename Elem>
 __device__ __forceinline__ void fill_bins(const AttendArgs& args, const CodebookRun& book,
-                                          int first_word, int words, int dtype,
-                                          ValueShared& shared) {
+                                          int first_word, int words, ValueShared& shared) {
   constexpr int kStride = kWarpSize * kScanned;
-  QueuedSlot* queue = shared.queue[warp_id()];
-  const unsigned earlier = (1u << lane_id()) - 1u;
+  int* queue = shared.queue[warp_id()];
+  // Lanes read 16 bytes at aligned addresses, so the first of them may begin before the run.
+  const auto address = reinterpret_cast<uintptr_t>(book.run.v_ref);
+  const int skipped = static_cast<int>(address % 16) / book.run.ref_bytes;
   int head = 0;
   int waiting = 0;
 #pragma unroll 1
-  for (int at = warp_id() * kStride; at < book.run.slots; at += kValueWarps * kStride) {
-    int word[kScanned];
-#pragma unroll
-    for (int i = 0; i < kScanned; ++i) {
-      const int slot = at + i * kWarpSize + lane_id();
-      word[i] = -1;
-      if (slot < book.run.slots) {
-        const int64_t codeword = codeword_of(book.run.v_ref, book.run.ref_bytes, slot);
-        word[i] = static_cast<int>(codeword) - first_word;
-      }
+  for (int at = warp_id() * kStride - skipped; at < book.run.slots; at += kValueWarps * kStride) {
+    const int first = at + lane_id() * kScanned;
+    unsigned own = own_slots(book, first, first_word, words);
+    const int count = __popc(own);
+    const int last = warp_inclusive_sum(count);
+    auto place = static_cast<unsigned>(head + waiting + last - count);
+    for (; own != 0; ++place, own &= own - 1) {
+      queue[place % kQueue] = first + __ffs(static_cast<int>(own)) - 1;
     }
-#pragma unroll
-    for (int i = 0; i < kScanned; ++i) {
-      const bool is_own = static_cast<unsigned>(word[i]) < static_cast<unsigned>(words);
-      const unsigned own = __ballot_sync(kAllLanes, is_own);
-      const int place = (head + waiting + __popc(own & earlier)) % kQueue;
-      if (is_own) queue[place] = {at + i * kWarpSize + lane_id(), word[i]};
-      waiting += __popc(own);
-    }
+    waiting += __shfl_sync(kAllLanes, last, kWarpSize - 1);
     __syncwarp();  // the queue is read by other lanes
     const int least = at + kValueWarps * kStride < book.run.slots ? kWarpSize : 1;
 #pragma unroll 1
     while (waiting >= least) {
       const bool is_there = lane_id() < waiting;
-      const QueuedSlot queued = is_there ? queue[(head + lane_id()) % kQueue] : QueuedSlot{0, 0};
-      add_weights(args, book, queued, is_there, dtype, shared);
+      const int slot = is_there ? queue[(head + lane_id()) % kQueue] : 0;
+      const int64_t word = codeword_of(book.run.v_ref, book.run.ref_bytes, slot);
+      add_weights<Elem>(args, book, {slot, static_cast<int>(word) - first_word}, is_there, shared);
       head = (head + kWarpSize) % kQueue;
       waiting = max(0, waiting - kWarpSize);
     }
+    __syncwarp();  // the queue is written again
   }
 }
 
@@ -248,8 +298,7 @@ __global__ __launch_bounds__(kValueThreads,
   }
   for (int row = 0; row < book.pitch; ++row) shared.sums[warp_id()][row][lane_id()] = 0.0f;
   __syncthreads();
-  const int dtype = item_of_keys(args, shared.rows).op.dtype;
-  fill_bins(args, book, first_word, words, dtype, shared);
+  fill_bins<typename Traits::Elem>(args, book, first_word, words, shared);
   __syncthreads();  // all warps' bins are full
   gather_bins(words * book.pitch, shared.rows.count, shared);
   __syncthreads();

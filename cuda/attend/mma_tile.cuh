@@ -142,23 +142,34 @@ __device__ __forceinline__ void store_parts(MmaShared<Traits>& shared, int row, 
   }
 }
 
+// Dims lane, lane + 32 and so on of a row's query after RoPE; zero beyond head_dim.
+template <int kDims>
+__device__ __forceinline__ void load_query_dims(const AttendArgs& args, const AttendRow& row,
+                                                float (&x)[kDims]) {
+  const QueryRow source = query_row(args, row);
+#pragma unroll
+  for (int i = 0; i < kDims; ++i) {
+    const int dim = lane_id() + i * kWarpSize;
+    x[i] = dim < args.head_dim ? rotated_query(source, dim) : 0.0f;
+  }
+}
+
+template <int kDims>
+__device__ __forceinline__ float largest_of(const float (&x)[kDims]) {
+  float largest = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kDims; ++i) largest = fmaxf(largest, fabsf(x[i]));
+  return warp_max(largest);
+}
+
 // Queries after RoPE; zero beyond head_dim and beyond the block's rows.
 template <typename Traits>
 __device__ __forceinline__ void load_query_parts(const AttendArgs& args,
                                                  MmaShared<Traits>& shared) {
   for (int row = warp_id(); row < kBlockRows; row += Traits::kWarps) {
     float x[Traits::kDimsOfLane] = {};
-    float largest = 0.0f;
-    if (row < shared.rows.count) {
-      const QueryRow source = query_row(args, shared.rows.row[row]);
-#pragma unroll
-      for (int i = 0; i < Traits::kDimsOfLane; ++i) {
-        const int dim = lane_id() + i * kWarpSize;
-        if (dim < args.head_dim) x[i] = rotated_query(source, dim);
-        largest = fmaxf(largest, fabsf(x[i]));
-      }
-    }
-    const int exponent = row_exponent<Traits>(warp_max(largest));
+    if (row < shared.rows.count) load_query_dims(args, shared.rows.row[row], x);
+    const int exponent = row_exponent<Traits>(largest_of(x));
 #pragma unroll
     for (int i = 0; i < Traits::kDimsOfLane; ++i) {
       store_parts<Traits>(shared, row, lane_id() + i * kWarpSize, x[i] * power_of_two(exponent));

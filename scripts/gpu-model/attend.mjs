@@ -5,7 +5,6 @@ const kSource = "cuda/attend/attend.cu";
 const kMma = "cuda/attend/attend_mma.cuh";
 const kMmaTile = "cuda/attend/mma_tile.cuh";
 const kMmaSums = "cuda/attend/mma_sums.cuh";
-const kTurn = "cuda/attend/turn.cuh";
 const kMerge = "cuda/attend/merge.cuh";
 const kScores = "cuda/attend/scores.cuh";
 const kBlock = "cuda/attend/block.cuh";
@@ -26,15 +25,15 @@ const blocksOf = ({ heads, slots }) => heads * Math.ceil(slots / splitSlots(slot
 const partialBytes = (shape) => blocksOf(shape) * shape.rows * (shape.dims + 2) * 4;
 const tilesOfWarp = ({ slots }) => Math.min(splitSlots(slots), slots) / kTile / kWarps;
 
-/** Products on tensor cores; f16, head dim 128. `turns`: for keys before RoPE, in half-split pairs. */
-const attendMma = (turns) => ({
+/** Products on tensor cores; f16, head dim 128, keys after RoPE. */
+export const attendRotated = {
   source: kSource,
-  kernel: `attend_mma_kernel<MmaTraits<__half, 128, ${turns}> >`,
+  kernel: "attend_mma_kernel<MmaTraits<__half, 128, false> >",
   launch: (shape) => ({
     blocks: blocksOf(shape),
     threads: 32 * kWarps,
-    // A ring of two tiles of K and V for each warp, the queries in two parts, and the turns of 32 positions.
-    dynamicBytes: kWarps * (2 * 8192 + 900) + 2 * kRows * 256 + 1024 + (turns ? 32 * 72 * 8 : 0),
+    // A ring of two tiles of K and V for each warp, and the queries in two parts.
+    dynamicBytes: kWarps * (2 * 8192 + 900) + 2 * kRows * 256 + 1024,
     bytes: shape.bytes + partialBytes(shape) + (shape.logitBytes ?? 0),
     l2Bytes: shape.l2Bytes ?? 0,
     bytesInFlight: kWarps * 12 * 1024, // one tile or two, of 8 KiB
@@ -77,28 +76,6 @@ const attendMma = (turns) => ({
       trips: ({ rows }) => rows,
       isOptional: true,
     },
-    ...(turns
-      ? [
-          {
-            file: kTurn,
-            within: "load_turns",
-            text: "for (int i = static_cast<int>(threadIdx.x)",
-            trips: () => (32 * 64) / 128,
-          },
-          {
-            file: kMmaSums,
-            within: "multiply_turned_keys",
-            text: "for (int step = 0",
-            trips: ({ dims }) => dims / 32,
-          },
-          {
-            file: kMmaSums,
-            within: "multiply_turned_keys",
-            text: "for (int step = 2 * halves",
-            trips: () => 0,
-          },
-        ]
-      : []),
   ],
   parts: [
     // The merge is the last block's: counted as a chain of loads, not as instructions of all blocks.
@@ -115,11 +92,9 @@ const attendMma = (turns) => ({
       from: "sums.acc[n][i] *= rescale[i / 2]",
       times: () => 0.25,
     },
-    ...(turns ? [] : neverTurned),
+    ...neverTurned,
   ],
-});
-export const attendRotated = attendMma(false);
-export const attendTurned = attendMma(true);
+};
 
 export const attendScore = {
   source: kSource,

@@ -1,6 +1,11 @@
 // The rows of the GPU's table: which launches each is made of, its floor and its goal.
-import { attendRotated, attendScore, attendTurned } from "./attend.mjs";
-import { codebookGather, codebookProducts, codebookValues } from "./attend-codebook.mjs";
+import { attendRotated, attendScore } from "./attend.mjs";
+import {
+  codebookGather,
+  codebookProducts,
+  codebookTurned,
+  codebookValues,
+} from "./attend-codebook.mjs";
 import { compact } from "./compact.mjs";
 import { codewordNorms, nearestFinish, nearestScreen } from "./nearest-codeword.mjs";
 import {
@@ -77,38 +82,26 @@ const accumulationRows = [8192, 32768].map((slots) => ({
   value: (_, { own, plain }) => own / plain,
 }));
 
-/** Stored form at a fifth of the bytes: see `spindlekv` of bench/gpu. Keys before RoPE. */
-function encoded(kept, codewords) {
-  const heads = 8 * layer.kvHeads;
-  const shape = {
-    heads,
-    rows: layer.group,
-    slots: kept,
-    dims: layer.dims,
-    bytes: heads * (kept * 12 + 2 * codewords * 256) + 32768 * 512,
-    // The codewords that each slot refers to.
-    l2Bytes: heads * kept * kRowBytes,
-  };
-  return { steps: [{ model: attendTurned, shape }], copies: 1 };
-}
-
-/** The same with keys after RoPE: a product for each codeword. */
-function encodedAfterRope(kept, codewords) {
+/** Stored form at a fifth of the bytes: see `spindlekv` of bench/gpu. Keys before RoPE or after it. */
+function encoded(kept, codewords, keys) {
   const shape = {
     heads: 8 * layer.kvHeads,
     rows: layer.group,
     slots: kept,
     codewords,
+    positions: 32768,
     dims: layer.dims,
   };
-  const models = [codebookProducts, codebookGather, codebookValues];
+  const models = [...keys, codebookValues];
   return { steps: models.map((model) => ({ model, shape })), copies: 1 };
 }
 
+const turned = [codebookTurned];
+const multiplied = [codebookProducts, codebookGather];
 const storedForms = [
-  { name: "all slots", op: encoded(32768, 5786) },
-  { name: "two slots a codeword", op: encoded(12520, 6260) },
-  { name: "all slots, keys after RoPE", op: encodedAfterRope(32768, 5786) },
+  { name: "all slots", op: encoded(32768, 5786, turned) },
+  { name: "two slots a codeword", op: encoded(12520, 6260, turned) },
+  { name: "all slots, keys after RoPE", op: encoded(32768, 5786, multiplied) },
 ];
 const spindleRows = storedForms.flatMap(({ name, op }) => [
   {

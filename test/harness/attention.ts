@@ -17,6 +17,7 @@ export interface AttendSetting {
   readonly qDtype: FloatDType;
   readonly layout?: Layout;
   readonly refBytes?: 2 | 4;
+  readonly slotsBefore?: number;
   readonly scoreMode?: "query-head" | "kv-head";
   /** Start values of every element of scoreSum. */
   readonly scoreStart?: number;

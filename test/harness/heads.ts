@@ -148,6 +148,8 @@ export function cutHead(head: HeadValues, size: number, headDim: number): HeadVa
 export interface PlacedRunOptions {
   /** Width of codebook references. */
   readonly refBytes?: 2 | 4;
+  /** Slots of somebody else's before a codebook run's own in its tensors of one number a slot. */
+  readonly slotsBefore?: number;
 }
 
 /** A run on the device. Behind its slots lie two rows of NaN that nothing may read. */
@@ -186,8 +188,13 @@ export function placeRun(
     }),
   };
   if (codec === "raw") return { codec, ...shared };
-  const slotInput = (name: string, kind: "u16" | "i32" | FloatDType, data: ArrayLike<number>) =>
-    arena.input(kind, [room], padded(data, room, 0), { name });
+  const { slotsBefore = 0 } = options;
+  const slotInput = (name: string, kind: "u16" | "i32" | FloatDType, data: ArrayLike<number>) => {
+    const all = [...new Array<number>(slotsBefore).fill(0), ...padded(data, room, 0)];
+    return arena
+      .input(kind, [all.length], all, { name })
+      .view({ offset: slotsBefore, shape: [room] });
+  };
   return {
     codec,
     ...shared,

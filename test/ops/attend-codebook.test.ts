@@ -228,6 +228,7 @@ interface Long {
   readonly hasMask: boolean;
   readonly hasBeta: boolean;
   readonly refBytes: 2 | 4;
+  readonly slotsBefore: number;
   readonly scoreMode: "query-head" | "kv-head" | "none";
 }
 
@@ -247,6 +248,7 @@ const long = matrix<Long>(
     hasMask: [true, false],
     hasBeta: [true, false],
     refBytes: [2, 4],
+    slotsBefore: [0, 3, 8],
     scoreMode: ["query-head", "kv-head", "none"],
   },
   {
@@ -296,6 +298,80 @@ describeOp("a run of more slots than codewords", (backend, device) => {
             dtype,
             qDtype: dtype,
             refBytes: c.refBytes,
+            slotsBefore: c.slotsBefore,
+            ...(c.scoreMode !== "none" && { scoreMode: c.scoreMode }),
+          },
+        );
+      });
+    });
+  }
+});
+
+interface Turned {
+  readonly dtype: FloatDType;
+  readonly D: number;
+  readonly group: number;
+  readonly queries: number;
+  readonly style: "norm" | "neox";
+  readonly nRot: number;
+  readonly slots: number;
+  readonly order: "dense" | "few" | "single" | "shuffled" | "reindexed";
+  readonly table: Table;
+  readonly hasMask: boolean;
+  readonly scoreMode: "query-head" | "none";
+}
+
+// Keys before RoPE that CUDA turns by blocks of 64 positions: every number of rows, dims that turn and that do not.
+const turned = matrix<Turned>(
+  {
+    dtype: ["f16", "bf16"],
+    D: [48, 64, 80, 96, 128],
+    group: [1, 3, 4, 7, 8, 16],
+    queries: [1, 2, 4],
+    style: ["norm", "neox"],
+    nRot: [16, 32, 48, 64, 80, 128],
+    // One block of slots; two; one more slot than those.
+    slots: [1024, 1500, 2049],
+    order: ["dense", "few", "single", "shuffled", "reindexed"],
+    table: ["unit", "scaled"],
+    hasMask: [true, false],
+    scoreMode: ["query-head", "none"],
+  },
+  {
+    seed: 79,
+    allow: (c) =>
+      c.nRot <= c.D && c.group * c.queries <= 16 && (c.order !== "single" || c.slots === 1024),
+  },
+);
+
+describeOp("a long run of keys before RoPE", (backend, device) => {
+  for (const order of ["dense", "few", "single", "shuffled", "reindexed"] as const) {
+    it(`${order} positions`, async () => {
+      const cases = turned.casesFor(backend).filter((c) => c.order === order);
+      await runCases(device, cases, async (c, arena, random) => {
+        const { dtype, D: headDim, group, queries, slots } = c;
+        const step = order === "few" ? 5 : order === "single" ? 150 : 1;
+        const options = { headDim, dtype, group, codewords: 50, hasMask: c.hasMask, step };
+        const [run] = makeHead(random.fork("run"), { ...options, codec: "codebook", slots });
+        const places = random.fork("order").permutation(slots);
+        const positions = run.positions.map((p, s) =>
+          order === "shuffled" ? run.positions[places[s]] : p,
+        );
+        const heads = [[{ ...run, positions }]];
+        const rows = order === "reindexed" ? slots : lastPosition([[run]]) + 1;
+        const rope = makeRope({ positions: rows + queries, nRot: c.nRot, style: c.style });
+        await checkAttend(
+          arena,
+          {
+            ...decode(random, heads, { headDim, group, dtype, queries }),
+            queryPosition: rows - queries,
+            reindex: order === "reindexed",
+            ropeQueryPosition: rows - 1,
+            rope: tableOf(c.table, rope),
+          },
+          {
+            dtype,
+            qDtype: dtype,
             ...(c.scoreMode !== "none" && { scoreMode: c.scoreMode }),
           },
         );
