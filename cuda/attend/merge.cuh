@@ -66,7 +66,8 @@ __device__ __forceinline__ void merge_row(const AttendArgs& args, const AttendRo
   const int64_t first = partial_index(args, row, 0);
   const float2 stats = weigh_partials(args.partial_stats + first, head.splits, weight);
   if (lane_id() == 0) {
-    args.row_stats[head.first_row + row.row] = stats;
+    args.row_stats[head.first_row + row.row] =
+        make_float2(stats.x, stats.y == 0.0f ? 0.0f : 1.0f / stats.y);
     if (item.op.lse != nullptr) {
       item.op.lse[query_head * item.op.queries + query] =
           stats.y == 0.0f ? -INFINITY : stats.x + logf(stats.y);

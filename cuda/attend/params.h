@@ -79,7 +79,7 @@ struct AttendArgs {
   unsigned* tickets;        // 0 before and after a launch
   float* partial_acc;       // [partials, D], not normalised
   float2* partial_stats;    // [partials] maximum and sum of exponentials
-  float2* row_stats;        // [rows] the same of the whole row
+  float2* row_stats;        // [rows] (m, 1 / l) of the whole row; 0 where it saw nothing
   float* logits;            // -inf where not visible; rows of items with score_sum only
   const CodebookRun* codebooks;
   float* products;  // codebook.h

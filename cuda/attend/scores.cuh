@@ -1,7 +1,7 @@
 // attend, its column sums: what each slot got of all rows, for those who ask.
 //   score_sum[r,s] += sum_t exp(x[r,t,s] - M) / L
-// Thread = slot, which owns its column of score_sum; reads every logit once, in L2. Memory-bound:
-// rows * slots * 4 bytes. Runs after the merge, whose M and L it takes.
+// Thread = slot, which owns its column of score_sum; reads every logit once, in L2, four of them at
+// a time. Memory-bound: rows * slots * 4 bytes. Runs after the merge, whose M and 1 / L it takes.
 #pragma once
 
 #include "cuda/attend/block.cuh"
@@ -14,16 +14,18 @@
 
 namespace spindlekv::cuda {
 
-// Sum of p over the round's queries of one query head, for one slot.
+// Sum of p over rows `first`, first + step and so on of a head, for one slot.
 __device__ __forceinline__ float column_sum(const AttendArgs& args, const AttendHead& head,
-                                            int queries, int group_head, int slot) {
+                                            int first, int step, int rows, int slot) {
+  const float* logits = args.logits + head.first_logit + slot;
+  const float2* stats = args.row_stats + head.first_row;
   float sum = 0.0f;
-  for (int query = 0; query < queries; ++query) {
-    const int64_t row = static_cast<int64_t>(query) * args.group + group_head;
-    const float logit = args.logits[head.first_logit + row * head.logit_stride + slot];
-    if (logit == -INFINITY) continue;
-    const float2 stats = args.row_stats[head.first_row + row];
-    sum += expf(logit - stats.x) / stats.y;
+#pragma unroll 4
+  for (int row = first; row < rows; row += step) {
+    const float logit = logits[row * head.logit_stride];
+    const float2 of_row = stats[row];
+    // A row that saw nothing has no maximum to subtract.
+    sum += logit == -INFINITY ? 0.0f : expf(logit - of_row.x) * of_row.y;
   }
   return sum;
 }
@@ -37,17 +39,14 @@ __global__ __launch_bounds__(kScoreSlots) void attend_score_kernel(const AttendA
   if (slot >= head.slots) return;
   const AttendItem& item = args.items[head.item];
   const int queries = min(item.round_queries, item.op.queries - first_query(args, item));
+  const int rows = queries * args.group;
 
-  float group_sum = 0.0f;
-  for (int g = 0; g < args.group; ++g) {
-    const float sum = column_sum(args, head, queries, g, slot);
-    group_sum += sum;
-    if (item.op.score_mode != SKV_SCORE_QUERY_HEAD) continue;
-    const int64_t query_head = static_cast<int64_t>(head.kv_head) * args.group + g;
-    item.op.score_sum[query_head * item.op.score_stride + slot] += sum;
-  }
-  if (item.op.score_mode == SKV_SCORE_KV_HEAD) {
-    item.op.score_sum[head.kv_head * item.op.score_stride + slot] += group_sum;
+  // One sum for all rows, or one for each query head of the group, whose rows lie `sums` apart.
+  const int sums = item.op.score_mode == SKV_SCORE_KV_HEAD ? 1 : args.group;
+#pragma unroll 1
+  for (int i = 0; i < sums; ++i) {
+    const int64_t target = (static_cast<int64_t>(head.kv_head) * sums + i) * item.op.score_stride;
+    item.op.score_sum[target + slot] += column_sum(args, head, i, sums, rows, slot);
   }
 }
 
