@@ -108,4 +108,12 @@ SKV_HOST_DEVICE inline uint32_t score_key(float score) {
   return (bits & 0x80000000u) ? ~bits : (bits | 0x80000000u);
 }
 
+// The score that has the key; NaN for 0 and for keys that no number has.
+SKV_HOST_DEVICE inline float score_of_key(uint32_t key) {
+  const uint32_t bits = (key & 0x80000000u) ? key & 0x7fffffffu : ~key;
+  float score;
+  memcpy(&score, &bits, sizeof(score));
+  return score;
+}
+
 }  // namespace spindlekv::canonical

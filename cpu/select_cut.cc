@@ -4,7 +4,6 @@
 #include "cpu/select_cut.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "core/canonical.h"
@@ -23,11 +22,6 @@ struct Bracket {
   float low, high;
 };
 constexpr Bracket kAllNumbers{-kInfinity, kInfinity};
-
-// The score of a key; the inverse of canonical::score_key for numbers.
-float score_of(uint32_t key) {
-  return std::bit_cast<float>((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key);
-}
 
 class CutFinder {
  public:
@@ -151,8 +145,8 @@ class CutFinder {
     int64_t above = 0;                                       // how many reach `high`
     while (high - low > 1u) {
       const uint32_t middle = low + (high - low) / 2u;
-      const int64_t reached = count_at_least(score_of(middle));
-      if (reached == wanted) return {score_of(middle), kAllTies};
+      const int64_t reached = count_at_least(canonical::score_of_key(middle));
+      if (reached == wanted) return {canonical::score_of_key(middle), kAllTies};
       if (reached > wanted) {
         low = middle;
       } else {
@@ -160,7 +154,7 @@ class CutFinder {
         above = reached;
       }
     }
-    return {score_of(low), wanted - above};
+    return {canonical::score_of_key(low), wanted - above};
   }
 
   const SelectKernels& kernels_;

@@ -27,12 +27,20 @@ struct BracketTraits {
   static constexpr float kDeviations = 4.0f;
   // Of the list, how much half of the bracket may fill by the sample's word.
   static constexpr float kFilled = 0.45f;
+  // Digits of its ends: the rest of them makes no difference to what they enclose.
+  static constexpr int kEndDigits = 2;
+  static constexpr uint32_t kEndRest = 0x3ff;
   static_assert(kSamples <= kListed);
 };
 
-// Slots and their keys, in no order.
+struct ListedSlot {
+  float score;
+  int slot;
+};
+
+// In no order.
 struct SelectList {
-  Candidate entries[BracketTraits::kListed];
+  ListedSlot entries[BracketTraits::kListed];
   int count;  // may be more than there is room for
 };
 
@@ -58,7 +66,7 @@ __device__ __forceinline__ void list_samples(const Competing& slots, SelectList&
   for (int i = static_cast<int>(threadIdx.x); i < BracketTraits::kSamples;
        i += SelectTraits::kThreads) {
     const int64_t slot = slots.first + i * slots.count() / BracketTraits::kSamples;
-    list.entries[i] = {canonical::score_key(slots.scores[slot]), static_cast<int32_t>(slot)};
+    list.entries[i] = {slots.scores[slot], static_cast<int>(slot)};
   }
   __syncthreads();
 }
@@ -70,6 +78,37 @@ __device__ __forceinline__ float margin_of(float share, int64_t count) {
   const float room =
       BracketTraits::kFilled * BracketTraits::kListed * kSamples / static_cast<float>(count);
   return fminf(BracketTraits::kDeviations * deviation + 1.0f, room);
+}
+
+// Which of a thread's items are inside the bracket; adds up how many are above it. Numbers are in
+// the order of their keys.
+__device__ __forceinline__ ItemBits items_inside(const float (&score)[SelectTraits::kItems],
+                                                 const Bracket& bracket, int& above) {
+  const float low = canonical::score_of_key(bracket.low);
+  const float high = canonical::score_of_key(bracket.high);
+  ItemBits reach = 0;
+  ItemBits pass = 0;
+#pragma unroll
+  for (int item = 0; item < SelectTraits::kItems; ++item) {
+    if (score[item] >= low) reach |= 1u << item;
+    if (score[item] > high) pass |= 1u << item;
+  }
+  above += __popc(pass);
+  return reach & ~pass;
+}
+
+// The same for a bracket that begins with NaN, which is in no order and has the lowest key. If it
+// ends there as well, too many are inside, which is noticed.
+__device__ __forceinline__ ItemBits items_down_to_nan(const float (&score)[SelectTraits::kItems],
+                                                      const Bracket& bracket, int& above) {
+  const float high = canonical::score_of_key(bracket.high);
+  ItemBits pass = 0;
+#pragma unroll
+  for (int item = 0; item < SelectTraits::kItems; ++item) {
+    if (score[item] > high) pass |= 1u << item;
+  }
+  above += __popc(pass);
+  return kAllItems & ~pass;
 }
 
 // Lists the slots inside the bracket and gives the number of those above it.
@@ -85,13 +124,8 @@ __device__ __forceinline__ int list_bracket(const Competing& slots, const Bracke
     float score[kItems];
     ItemBits inside = load_scores(slots, static_cast<int>(chunk), score);
     const int slot = own_slot(static_cast<int>(chunk));
-    uint32_t key[kItems];
-#pragma unroll
-    for (int item = 0; item < kItems; ++item) {
-      key[item] = canonical::score_key(score[item]);
-      above += key[item] > bracket.high ? 1 : 0;
-      if (key[item] - bracket.low > bracket.high - bracket.low) inside &= ~(1u << item);
-    }
+    inside &= bracket.low == 0 ? items_down_to_nan(score, bracket, above)
+                               : items_inside(score, bracket, above);
     // list: places for the whole warp at once
     const int own = __popc(inside);
     const int through = warp_inclusive_sum(own);
@@ -99,10 +133,10 @@ __device__ __forceinline__ int list_bracket(const Competing& slots, const Bracke
     if (lane_id() == kWarpSize - 1) place = atomicAdd(&list.count, through);
     place = __shfl_sync(kAllLanes, place, kWarpSize - 1) + through - own;
     if (place + own > BracketTraits::kListed) continue;
-    Candidate* entry = list.entries + place;
+    ListedSlot* entry = list.entries + place;
 #pragma unroll
     for (int item = 0; item < kItems; ++item) {
-      if ((inside >> item & 1u) != 0) *entry++ = {key[item], slot + item_offset(item)};
+      if ((inside >> item & 1u) != 0) *entry++ = {score[item], slot + item_offset(item)};
     }
   }
   return block_sum<SelectTraits::kThreads>(above);
@@ -142,21 +176,24 @@ __device__ __forceinline__ SelectCut find_row_cut(SelectRadix& radix, SelectList
     const auto each_key = [&](BinCounter& counter) {
       if (search == CutSearch::kRow) return count_keys(slots, counter);
       for (int i = static_cast<int>(threadIdx.x); i < listed; i += SelectTraits::kThreads) {
-        const Candidate entry = list.entries[i];
+        const ListedSlot entry = list.entries[i];
+        const uint32_t key = canonical::score_key(entry.score);
         // The ties taken are the first ones: the largest of their numbers' complements.
-        if (is_tie && entry.key != cut.key) continue;
-        counter.add(is_tie ? ~static_cast<uint32_t>(entry.index) : entry.key, 1);
+        if (is_tie && key != cut.key) continue;
+        counter.add(is_tie ? ~static_cast<uint32_t>(entry.slot) : key, 1);
       }
     };
-    const SelectCut found = find_cut(radix, among, rank, each_key);
+    const bool is_end = search == CutSearch::kHigh || search == CutSearch::kLow;
+    const int digits = is_end ? BracketTraits::kEndDigits : SelectTraits::kDigits;
+    const SelectCut found = find_cut(radix, among, rank, digits, each_key);
     switch (search) {
       case CutSearch::kHigh:
-        bracket.high = found.key;
+        bracket.high = found.key == 0 ? 0 : found.key | BracketTraits::kEndRest;
         search = CutSearch::kLow;
         rank = static_cast<int64_t>(kSamples * share + margin) + 1;
         break;
       case CutSearch::kLow:
-        bracket.low = found.key;
+        bracket.low = found.key == 0 ? 0 : max(found.key, canonical::score_key(-INFINITY));
         search = CutSearch::kListed;
         break;
       case CutSearch::kListed:

@@ -29,8 +29,6 @@ struct SelectCut {
   int ties;       // how many these are
   int left_ties;  // slots of this key that are not taken
 
-  // The slot is taken if its key is at least this.
-  __device__ uint32_t least_key(int slot) const { return slot < tie_end ? key : key + 1; }
   __device__ bool takes_all() const { return ties == INT32_MAX; }
 };
 
@@ -100,15 +98,16 @@ __device__ __forceinline__ void find_bin(SelectRadix& radix, uint32_t wanted) {
 }
 
 // The cut that takes the `wanted` largest of `total` keys; each_key(counter) adds all of them, the
-// threads of the block sharing the work. tie_end is left open unless the cut is trivial.
+// threads of the block sharing the work. tie_end is left open unless the cut is trivial. Fewer than
+// all digits give the first of the keys that share these with the cut's.
 template <typename EachKey>
 __device__ __forceinline__ SelectCut find_cut(SelectRadix& radix, int64_t total, int64_t wanted,
-                                              const EachKey& each_key) {
+                                              int digits, const EachKey& each_key) {
   if (wanted <= 0) return nothing();
   if (wanted >= total) return everything();
   uint32_t prefix = 0;
   uint32_t prefix_mask = 0;
-  for (int digit = 0; digit < SelectTraits::kDigits; ++digit) {
+  for (int digit = 0; digit < digits; ++digit) {
     const int shift = digit == 0 ? 21 : digit == 1 ? 10 : 0;
     const uint32_t digit_mask = digit == 2 ? 0x3ffu : 0x7ffu;
     for (int bin = static_cast<int>(threadIdx.x); bin < SelectTraits::kBins;

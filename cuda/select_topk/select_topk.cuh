@@ -48,18 +48,42 @@ __device__ __forceinline__ void share_cut(const SelectArgs& args, int64_t first_
   }
 }
 
-// Bits of the thread's items that the cut takes.
+// Bits of a thread's items, the first of them in slot `first`, that the cut takes. Numbers are in
+// the order of their keys.
+__device__ __forceinline__ ItemBits items_taken(const float (&score)[SelectTraits::kItems],
+                                                const SelectCut& cut, int first) {
+  const float least = canonical::score_of_key(cut.key);
+  const float next = canonical::score_of_key(cut.key + 1);
+  const int early = cut.tie_end - first;
+  ItemBits taken = 0;
+#pragma unroll
+  for (int item = 0; item < SelectTraits::kItems; ++item) {
+    if (score[item] >= (item_offset(item) < early ? least : next)) taken |= 1u << item;
+  }
+  return taken;
+}
+
+// The same where the cut is at NaN, which is in no order and has the lowest key.
+__device__ __forceinline__ ItemBits items_taken_to_nan(const float (&score)[SelectTraits::kItems],
+                                                       const SelectCut& cut, int first) {
+  ItemBits taken = 0;
+#pragma unroll
+  for (int item = 0; item < SelectTraits::kItems; ++item) {
+    const bool is_early = first + item_offset(item) < cut.tie_end;
+    taken |= score[item] == score[item] || is_early ? 1u << item : 0u;
+  }
+  return taken;
+}
+
+// Of a chunk, the competing slots that the cut takes.
 __device__ __forceinline__ ItemBits taken_items(const Competing& slots, const SelectCut& cut,
                                                 int chunk) {
   float score[SelectTraits::kItems];
-  ItemBits taken = load_scores(slots, chunk, score);
+  const ItemBits competing = load_scores(slots, chunk, score);
   const int first = own_slot(chunk);
-#pragma unroll
-  for (int item = 0; item < SelectTraits::kItems; ++item) {
-    const uint32_t least = cut.least_key(first + item_offset(item));
-    if (canonical::score_key(score[item]) < least) taken &= ~(1u << item);
-  }
-  return taken;
+  const ItemBits taken =
+      cut.key == 0 ? items_taken_to_nan(score, cut, first) : items_taken(score, cut, first);
+  return competing & taken;
 }
 
 // Bits of the thread's items that are slots of the row but do not compete: all rows select them.
@@ -114,7 +138,8 @@ __global__ __launch_bounds__(SelectTraits::kThreads,
       if (threadIdx.x == 0) counter.add(own.key, static_cast<unsigned>(own.left_ties));
     }
   };
-  const SelectCut cut = find_cut(radix, left, args.op.k[set] - given, each_key);
+  const SelectCut cut =
+      find_cut(radix, left, args.op.k[set] - given, SelectTraits::kDigits, each_key);
   share_cut(args, first_row, cut, cut.ties);
 }
 

@@ -83,6 +83,9 @@ function linesOfPart({ file, within, from, to = from }) {
   return [lineWith(file, from, within), lineWith(file, to, within)];
 }
 
+/** Instructions of a piece where two ways meet, at most: it may stand under the lines of either. */
+const kJoin = 3;
+
 /**
  * How often straight pieces of code run, by address, where that is not once: those most of whose instructions come
  * from parts of the model that run equally often run so often, and those that only lead on from dead ones are dead too.
@@ -102,7 +105,8 @@ function sharesOf(kernel, place, parts) {
     }
     const [most] = [...tally].sort((x, y) => y[1] - x[1]);
     const size = (last - first) / kInstructionBytes + 1;
-    times.set(first, most !== undefined && most[1] * 2 > size ? most[0] : 1);
+    const isPart = most !== undefined && size > kJoin && most[1] * 2 > size;
+    times.set(first, isPart ? most[0] : 1);
   }
   const reached = new Set([0]);
   const pending = [0];

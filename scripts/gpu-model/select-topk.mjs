@@ -44,7 +44,7 @@ export const selectCut = {
       trips: () => kSamples / kThreads,
       unit: ["STS.64", 1],
     },
-    // The bracket's two ends, and the cut: of the three one lists the row.
+    // The bracket's two ends, and the cut: of the three one lists the row, and one takes three digits.
     { file: kBracket, within: "find_row_cut", text: "while (search", trips: () => 3 },
     {
       file: kBracket,
@@ -59,13 +59,14 @@ export const selectCut = {
       trips: (shape) => (2 * kSamples + listed(shape)) / kThreads / 3,
       unit: ["LDS.64", 1],
     },
-    { file: kCut, within: "find_cut", text: "for (int digit", trips: () => 3 },
+    { file: kCut, within: "find_cut", text: "for (int digit", trips: () => 7 / 3 },
     { file: kCut, within: "find_cut", text: "for (int bin", trips: () => 8, unit: ["STS.32", 1] },
     { file: kCut, within: "find_bin", text: "while (above", trips: () => 1 },
   ],
   // Scores that differ: no ties straddle the cut, and no bracket misses it.
   parts: [
     ...neverPartial,
+    { file: kBracket, within: "items_down_to_nan" },
     { file: kCut, within: "count_keys" },
     { file: kCut, within: "find_tie_end" },
   ],
@@ -87,6 +88,7 @@ export const selectWrite = {
   ],
   parts: [
     ...neverPartial,
+    { file: kWrite, within: "items_taken_to_nan" },
     { file: kWrite, within: "protected_items", from: "const int slot", to: "bits |= 1u" },
   ],
 };
