@@ -89,14 +89,20 @@ __device__ __forceinline__ void store_block_partials(const AttendArgs& args,
     }
     const int64_t partial = partial_index(args, shared.rows.row[row], block.partial);
     float* target = args.partial_acc + partial * args.head_dim;
-    for (int dim = lane_id(); dim < args.head_dim; dim += kWarpSize) {
-      float total = 0.0f;
+#pragma unroll 1
+    for (int dim = 4 * lane_id(); dim < args.head_dim; dim += 4 * kWarpSize) {
+      float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll
       for (int warp = 0; warp < Traits::kWarps; ++warp) {
-        const float part = shared.ring[warp].result().acc[row][dim];
-        total = weight[warp] == 0.0f ? total : fmaf(part, weight[warp], total);
+        if (weight[warp] == 0.0f) continue;
+        const float4 part =
+            *reinterpret_cast<const float4*>(&shared.ring[warp].result().acc[row][dim]);
+        total.x = fmaf(part.x, weight[warp], total.x);
+        total.y = fmaf(part.y, weight[warp], total.y);
+        total.z = fmaf(part.z, weight[warp], total.z);
+        total.w = fmaf(part.w, weight[warp], total.w);
       }
-      target[dim] = total;
+      *reinterpret_cast<float4*>(target + dim) = total;
     }
     if (lane_id() == 0) args.partial_stats[partial] = make_float2(maximum, sum);
   }

@@ -40,7 +40,7 @@ __device__ __forceinline__ float2 weigh_partials(const float2* partial, int spli
 __device__ __forceinline__ float4 merged_four(const float* acc, const float* weight, int splits,
                                               int head_dim) {
   float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll 8
+#pragma unroll 16
   for (int split = 0; split < splits; ++split) {
     // Unwritten where the weight is 0. No branch, so that the loads do not wait for one another.
     float4 part = make_float4(0.0f, 0.0f, 0.0f, 0.0f);

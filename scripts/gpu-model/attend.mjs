@@ -37,7 +37,7 @@ export const attendRotated = {
     bytes: shape.bytes + partialBytes(shape) + (shape.logitBytes ?? 0),
     l2Bytes: shape.l2Bytes ?? 0,
     bytesInFlight: kWarps * 12 * 1024, // one tile or two, of 8 KiB
-    dependentLoads: 4 + Math.ceil(shape.slots / splitSlots(shape.slots) / 8),
+    dependentLoads: 4 + Math.ceil(shape.slots / splitSlots(shape.slots) / 16),
   }),
   loops: [
     findRun,
@@ -66,8 +66,7 @@ export const attendRotated = {
       file: kMma,
       within: "store_block_partials",
       text: "for (int dim",
-      trips: () => 4,
-      isOptional: true,
+      trips: () => 1,
     },
     {
       file: kMerge,

@@ -37,8 +37,12 @@ const kWithWidth = new Set(["LDG", "STG", "LDS", "STS"]);
 const kWidths = [8, 8, 16, 16, 32, 64, 128, 0];
 const kBranch = 0x147; // BRA: 0x947, and 0x547 on a uniform predicate
 
-/** Name of the instruction at `at`: with the width for loads and stores, undefined for unnamed ones. */
+/**
+ * Name of the instruction at `at`: with the width for loads and stores, undefined for unnamed ones and for those whose
+ * predicate is the constant false, which keep no unit busy (ptxas sets loads from shared memory beside LDGSTS so).
+ */
 export function instructionName(code, at) {
+  if (code.readUInt16LE(at) >> 12 === 0xf) return undefined;
   const opcode = code.readUInt16LE(at) & 0xfff;
   const name = kOpcodes.get(opcode) ?? kArithmetic.get(opcode & 0x1ff);
   if (name === undefined || !kWithWidth.has(name)) return name;
