@@ -88,6 +88,7 @@ static inline Vec select(Mask m, Vec if_true, Vec if_false) {
 }
 static inline Mask both(Mask a, Mask b) { return {_mm256_and_ps(a.m, b.m)}; }
 static inline bool all(Mask m) { return _mm256_movemask_ps(m.m) == 0xff; }
+static inline bool any(Mask m) { return _mm256_movemask_ps(m.m) != 0; }
 // p[lane] <= limit, and (p[lane] & bit) != 0.
 static inline Mask at_most(const int32_t* p, int32_t limit) {
   const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

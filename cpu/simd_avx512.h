@@ -104,6 +104,7 @@ static inline Vec select(Mask m, Vec if_true, Vec if_false) {
 }
 static inline Mask both(Mask a, Mask b) { return {static_cast<__mmask16>(a.m & b.m)}; }
 static inline bool all(Mask m) { return m.m == 0xffff; }
+static inline bool any(Mask m) { return m.m != 0; }
 // p[lane] <= limit, and (p[lane] & bit) != 0.
 static inline Mask at_most(const int32_t* p, int32_t limit) {
   return {_mm512_cmple_epi32_mask(_mm512_loadu_si512(p), _mm512_set1_epi32(limit))};

@@ -145,6 +145,7 @@ static inline Vec select(Mask m, Vec if_true, Vec if_false) {
 }
 static inline Mask both(Mask a, Mask b) { return {a.m & b.m}; }
 static inline bool all(Mask m) { return (m.m[0] & m.m[1] & m.m[2] & m.m[3]) != 0; }
+static inline bool any(Mask m) { return (m.m[0] | m.m[1] | m.m[2] | m.m[3]) != 0; }
 // p[lane] <= limit, and (p[lane] & bit) != 0.
 static inline Mask at_most(const int32_t* p, int32_t limit) {
   Ints values;

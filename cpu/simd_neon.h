@@ -82,6 +82,7 @@ static inline Vec select(Mask m, Vec if_true, Vec if_false) {
 }
 static inline Mask both(Mask a, Mask b) { return {vandq_u32(a.m, b.m)}; }
 static inline bool all(Mask m) { return vminvq_u32(m.m) != 0; }
+static inline bool any(Mask m) { return vmaxvq_u32(m.m) != 0; }
 // Bit i: lane i of a comparison.
 static inline uint32_t bits_of(uint32x4_t m) {
   static constexpr uint32_t kLaneBits[kWidth] = {1, 2, 4, 8};

@@ -88,7 +88,13 @@ void add_run(const SlotSource& source, const SkvRun& run, int first, int n, int 
     add_raw_rows(row_at(run.k, first, row_bytes), row_at(run.v, first, row_bytes),
                  tile->has_rows ? n : 1, row_bytes, at, tile);
   }
-  std::memcpy(tile->position + at, run.positions + first, sizeof(int32_t) * static_cast<size_t>(n));
+  if (tile->is_adjacent) {
+    tile->position = run.positions + first;
+  } else {
+    tile->position = tile->position_copy;
+    std::memcpy(tile->position_copy + at, run.positions + first,
+                sizeof(int32_t) * static_cast<size_t>(n));
+  }
   if (run.mask != nullptr) {
     switch_on(&tile->has_mask, tile->mask, int32_t{0xffff});
     for (int i = 0; i < n; ++i) tile->mask[at + i] = run.mask[first + i];

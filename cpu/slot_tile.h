@@ -28,9 +28,10 @@ struct SlotTile {
   float k_magnitude[kTileSlots];  // the key is magnitude * row, turned
   float v_magnitude[kTileSlots];
   float beta[kTileSlots];
-  int32_t mask[kTileSlots];      // bit g: visible to query head g of the group
-  int32_t position[kTileSlots];  // logical
-  int32_t turn[kTileSlots];      // row of the RoPE table to turn the key by, or -1: as it is
+  int32_t mask[kTileSlots];  // bit g: visible to query head g of the group
+  const int32_t* position;   // [64] logical: as they are stored, or position_copy
+  int32_t position_copy[kTileSlots];
+  int32_t turn[kTileSlots];  // row of the RoPE table to turn the key by, or -1: as it is
 };
 
 // What the reader needs to know of an op's parameters.

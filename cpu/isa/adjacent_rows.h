@@ -19,12 +19,16 @@ namespace spindlekv::cpu::SKV_ISA {
 // How far ahead rows are prefetched, in bytes: into the second-level cache, where many lines may be
 // on their way, and from there into the first, whose few fill buffers then turn over fast. The far
 // requests are spread over everything a tile costs, the weights and the second half of the columns
-// included, because a queue that runs dry is time the memory is idle. On Emerald Rapids 4 to 32 KiB
-// and 1 to 4 KiB are within 5 % of each other, one level alone is a tenth slower.
-inline constexpr int kFarBytes = 8192;
+// included, because a queue that runs dry is time the memory is idle.
+inline constexpr int kFarBytes = 4096;
 inline constexpr int kNearBytes = 2048;
-// One slot of this many is left for the time the weights take.
-inline constexpr int kSlotsPerGap = 8;
+// What is asked for while the weights are worked out: keys of the next tile, the first beyond those
+// that this tile's keys asked for.
+inline constexpr int kWeightBytes = 2048;
+// Values are added for so many slots, block of columns by block of columns, before the next ones',
+// so that memory is read in nearly the order it lies in: over a whole tile the second block would
+// come back to every row, and adding values takes half as long again as reading them.
+inline constexpr int kValueSlots = 8;
 
 // The lines that begin within [begin, begin + kBytes) of `rows`; begin is a multiple of kBytes.
 template <int kBytes, int kLevel>
@@ -58,25 +62,28 @@ struct AdjacentRows {
   const char* near(int slot) const { return after(slot, kNearBytes); }
 };
 
-// out[r * 64 + slot] = q[r] . k[slot].
+// out[r * 64 + slot] = q[r] . k[slot]. Like add_adjacent a function of its own: inlined into the
+// loop over tiles, its registers would not suffice.
 template <int kRows, class Element, int kDim, bool kAsks>
-inline void score_adjacent(const float* q, const AdjacentRows<Element, kDim, kAsks>& k,
-                           float* out) {
-  constexpr int kBytes = static_cast<int>(sizeof(Element));
+[[gnu::noinline]] void score_adjacent(const float* q, AdjacentRows<Element, kDim, kAsks> k,
+                                      float* out) {
+  constexpr int kBytes = kQuad * kWidth * static_cast<int>(sizeof(Element));
   const int n = k.dim();
   for (int slot = 0; slot < kTileSlots; slot += kQuad) {
     const Element* const row[kQuad] = {k.row(slot), k.row(slot + 1), k.row(slot + 2),
                                        k.row(slot + 3)};
-    // What is further in the rows is left to the weights.
-    const int far_end = (slot + kQuad) % kSlotsPerGap == 0 ? n - n / kQuad : n;
+    const char* const far = k.far(slot);
+    const char* const near = k.near(slot);
     QuadSums<kRows> sums;
     Vec key[kQuad];
     int d = 0;
+#pragma GCC unroll 8
     for (; d + kWidth <= n; d += kWidth) {
       if constexpr (kAsks) {
-        const int at = kQuad * d * kBytes;
-        if (d < far_end) prefetch_part<kQuad * kWidth * kBytes, kSecondLevel>(k.far(slot), at);
-        prefetch_part<kQuad * kWidth * kBytes, kFirstLevel>(k.near(slot), at);
+        const int at = kQuad * d * static_cast<int>(sizeof(Element));
+        prefetch_part<kBytes, kSecondLevel>(far, at);
+        prefetch_part<kBytes, kFirstLevel>(near, at);
+        prefetches_come_first();
       }
       load_quad(row, d, key);
       sums.add(q + d, padded_dim(n), key);
@@ -89,27 +96,43 @@ inline void score_adjacent(const float* q, const AdjacentRows<Element, kDim, kAs
   }
 }
 
-// kVecs vectors of output from column d on; each block of columns asks for its part of the rows to
-// come. kHalf: only 8 elements are left (AVX-512).
+// kVecs vectors of output from column d on, over slots [begin, end); each block of columns asks for
+// its part of the rows to come. kHalf: only 8 elements are left (AVX-512). factor: what the sums so
+// far are multiplied by; NULL: nothing.
 template <int kRows, int kVecs, bool kHalf, class Element, int kDim, bool kAsks>
-inline void add_adjacent_columns(const float* p, const AdjacentRows<Element, kDim, kAsks>& v, int d,
-                                 const float* factor, float* acc) {
+[[gnu::always_inline]] inline void add_adjacent_columns(const float* p,
+                                                        const AdjacentRows<Element, kDim, kAsks>& v,
+                                                        int begin, int end, int d,
+                                                        const float* factor, float* acc) {
   constexpr int kBytes = (kHalf ? 8 : kVecs * kWidth) * static_cast<int>(sizeof(Element));
   const int stride = padded_dim(v.dim());
+  const int row_bytes = v.dim() * static_cast<int>(sizeof(Element));
   Vec sum[kRows][kVecs];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int c = 0; c < kVecs; ++c) {
-      sum[r][c] = mul(load(acc + r * stride + d + c * kWidth), splat(factor[r]));
+    for (int c = 0; c < kVecs; ++c) sum[r][c] = load(acc + r * stride + d + c * kWidth);
+  }
+  if (factor != nullptr) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int c = 0; c < kVecs; ++c) sum[r][c] = mul(sum[r][c], splat(factor[r]));
     }
   }
-  for (int slot = 0; slot < kTileSlots; ++slot) {
-    const Element* const row = v.row(slot) + d;
+  // Strips of common dimensions lie in this tile or the next one as a whole; what others ask for
+  // across the border is wasted.
+  const Element* row = v.row(begin) + d;
+  const char* far = v.far(begin);
+  const char* near = v.near(begin);
+  for (int slot = begin; slot < end; ++slot) {
     if constexpr (kAsks) {
       const int at = d * static_cast<int>(sizeof(Element));
-      prefetch_part<kBytes, kSecondLevel>(v.far(slot), at);
-      prefetch_part<kBytes, kFirstLevel>(v.near(slot), at);
+      prefetch_part<kBytes, kSecondLevel>(far, at);
+      prefetch_part<kBytes, kFirstLevel>(near, at);
+      prefetches_come_first();
+      far += row_bytes;
+      near += row_bytes;
     }
     Vec value[kVecs];
 #pragma GCC unroll 4
@@ -120,6 +143,7 @@ inline void add_adjacent_columns(const float* p, const AdjacentRows<Element, kDi
 #pragma GCC unroll 4
       for (int c = 0; c < kVecs; ++c) sum[r][c] = madd(weight, value[c], sum[r][c]);
     }
+    row += v.dim();
   }
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
@@ -130,18 +154,25 @@ inline void add_adjacent_columns(const float* p, const AdjacentRows<Element, kDi
 
 // acc[r] = factor[r] * acc[r] + sum of p[r, slot] v[slot].
 template <int kRows, class Element, int kDim, bool kAsks>
-inline void add_adjacent(const float* p, const AdjacentRows<Element, kDim, kAsks>& v,
-                         const float* factor, float* acc) {
+[[gnu::noinline]] void add_adjacent(const float* p, AdjacentRows<Element, kDim, kAsks> v,
+                                    const float* factor, float* acc) {
   constexpr int kVecs = kHasManyRegisters ? 4 : 2;
   const int n = v.dim();
-  int d = 0;
-  for (; d + kVecs * kWidth <= n; d += kVecs * kWidth) {
-    add_adjacent_columns<kRows, kVecs, false>(p, v, d, factor, acc);
-  }
-  if constexpr (kDim == 0 || kDim % (kVecs * kWidth) != 0) {
-    for (; d + kWidth <= n; d += kWidth)
-      add_adjacent_columns<kRows, 1, false>(p, v, d, factor, acc);
-    if (kWidth > 8 && d < n) add_adjacent_columns<kRows, 1, true>(p, v, d, factor, acc);
+  for (int begin = 0; begin < kTileSlots; begin += kValueSlots) {
+    const int end = begin + kValueSlots;
+    const float* const scale = begin == 0 ? factor : nullptr;
+    int d = 0;
+    for (; d + kVecs * kWidth <= n; d += kVecs * kWidth) {
+      add_adjacent_columns<kRows, kVecs, false>(p, v, begin, end, d, scale, acc);
+    }
+    if constexpr (kDim == 0 || kDim % (kVecs * kWidth) != 0) {
+      for (; d + kWidth <= n; d += kWidth) {
+        add_adjacent_columns<kRows, 1, false>(p, v, begin, end, d, scale, acc);
+      }
+      if (kWidth > 8 && d < n) {
+        add_adjacent_columns<kRows, 1, true>(p, v, begin, end, d, scale, acc);
+      }
+    }
   }
 }
 

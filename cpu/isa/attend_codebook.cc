@@ -91,7 +91,8 @@ void describe(const Piece& piece, int first, int count, SlotTile* tile) {
   tile->count = count;
   tile->has_mask = run.mask != nullptr;
   tile->has_beta = run.beta != nullptr;
-  memcpy(tile->position, run.positions + first, sizeof(int32_t) * static_cast<size_t>(count));
+  tile->position = tile->position_copy;
+  memcpy(tile->position_copy, run.positions + first, sizeof(int32_t) * static_cast<size_t>(count));
   for (int i = 0; tile->has_mask && i < count; ++i) tile->mask[i] = run.mask[first + i];
   if (tile->has_beta) {
     memcpy(tile->beta, run.beta + first, sizeof(float) * static_cast<size_t>(count));

@@ -55,8 +55,7 @@ void score_tile(const float* q, int dim, const ScatteredRows& k, int count, int 
                 float* out) {
   for (int slot = 0; slot < count; slot += kQuad) {
     for (int i = 0; k.prefetches() && i < kQuad; ++i) {
-      if ((slot + i + 1) % kSlotsPerGap != 0)
-        prefetch_bytes<kSecondLevel>(k.far(slot + i), k.bytes);
+      prefetch_bytes<kSecondLevel>(k.far(slot + i), k.bytes);
       prefetch_bytes(k.near(slot + i), k.bytes);
     }
     const Element* row[kQuad];
@@ -67,19 +66,21 @@ void score_tile(const float* q, int dim, const ScatteredRows& k, int count, int 
 
 // ---- values ---------------------------------------------------------------------------
 
-// kVecs vectors of output from column d on; each block of columns prefetches its part of a row.
-// kHalf: only 8 elements are left (AVX-512).
+// kVecs vectors of output from column d on, over slots [begin, end); each block of columns
+// prefetches its part of a row. kHalf: only 8 elements are left (AVX-512). factor: what the sums so
+// far are multiplied by; NULL: nothing.
 template <class Element, int kRows, int kVecs, bool kHalf>
-inline void add_columns(const float* p, const ScatteredRows& v, int count, int d, int dim,
+inline void add_columns(const float* p, const ScatteredRows& v, int begin, int end, int d, int dim,
                         const float* factor, float* acc) {
   constexpr int kElements = kHalf ? 8 : kVecs * kWidth;
   Vec sum[kRows][kVecs];
   for (int r = 0; r < kRows; ++r) {
+    const Vec scale = splat(factor == nullptr ? 1.0f : factor[r]);
     for (int c = 0; c < kVecs; ++c) {
-      sum[r][c] = mul(load(acc + r * dim + d + c * kWidth), splat(factor[r]));
+      sum[r][c] = mul(load(acc + r * dim + d + c * kWidth), scale);
     }
   }
-  for (int slot = 0; slot < count; ++slot) {
+  for (int slot = begin; slot < end; ++slot) {
     const Element* const row = static_cast<const Element*>(v.row(slot)) + d;
     if (v.prefetches()) {
       constexpr int kBytes = kElements * static_cast<int>(sizeof(Element));
@@ -102,15 +103,19 @@ template <class Element, int kRows>
 void add_values(const float* p, const ScatteredRows& v, int count, int head_dim, int dim,
                 const float* factor, float* acc) {
   constexpr int kVecs = kHasManyRegisters ? 4 : 2;
-  int d = 0;
-  for (; d + kVecs * kWidth <= head_dim; d += kVecs * kWidth) {
-    add_columns<Element, kRows, kVecs, false>(p, v, count, d, dim, factor, acc);
-  }
-  for (; d + kWidth <= head_dim; d += kWidth) {
-    add_columns<Element, kRows, 1, false>(p, v, count, d, dim, factor, acc);
-  }
-  if (kWidth > 8 && d < head_dim) {
-    add_columns<Element, kRows, 1, true>(p, v, count, d, dim, factor, acc);
+  for (int begin = 0; begin < count; begin += kValueSlots) {
+    const int end = std::min(begin + kValueSlots, count);
+    const float* const scale = begin == 0 ? factor : nullptr;
+    int d = 0;
+    for (; d + kVecs * kWidth <= head_dim; d += kVecs * kWidth) {
+      add_columns<Element, kRows, kVecs, false>(p, v, begin, end, d, dim, scale, acc);
+    }
+    for (; d + kWidth <= head_dim; d += kWidth) {
+      add_columns<Element, kRows, 1, false>(p, v, begin, end, d, dim, scale, acc);
+    }
+    if (kWidth > 8 && d < head_dim) {
+      add_columns<Element, kRows, 1, true>(p, v, begin, end, d, dim, scale, acc);
+    }
   }
 }
 
@@ -268,17 +273,14 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
 }
 
 // Logits to weights: updates m and l, leaves exp(x - m) in scores and the rescale factor of acc.
-// far_key(slot): where the key is that is to be prefetched with a slot; is_last: none is.
-template <class FarKey>
-bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, int row_bytes,
-           bool is_last, const FarKey& far_key, float* kept) {
+// ask(r) prefetches what is to be asked for with row r.
+template <class Ask>
+bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, const Ask& ask,
+           float* kept) {
   const Extent extent = position_extent(tile);
-  const int gaps = is_last ? 0 : kTileSlots / kSlotsPerGap;
   bool hidden = false;
   for_each_row(task, [&](int r, const SkvAttendParams& params, int head, int32_t position) {
-    for (int gap = r; gap < gaps; gap += task.rows) {
-      prefetch_bytes<kSecondLevel>(far_key((gap + 1) * kSlotsPerGap - 1), row_bytes);
-    }
+    ask(r);
     float* const x = memory.scores + r * kTileSlots;
     const Sight sight = row_sight(tile, extent, head, params.causal != 0, position);
     hidden = hidden || hides(sight);
@@ -355,8 +357,6 @@ void stream(const AttendTask& task) {
         begin_turned_scores(*task.parts->params, memory.q, rows, memory.factor + padded_rows(rows));
   }
 
-  const int head_dim = task.parts->params->head_dim;
-  const int row_bytes = head_dim * static_cast<int>(sizeof(Element));
   // Logits that are kept have their places in whole tiles.
   const bool may_end_early = task.logits == nullptr;
   const auto read = [&](int first, int end, SlotTile* tile) {
@@ -382,13 +382,15 @@ void stream(const AttendTask& task) {
     float* const kept =
         task.logits == nullptr ? nullptr : task.logits + int64_t{i} * rows * kTileSlots;
     score<Element>(task, memory, tile, ahead, rows, dim);
-    const ScatteredRows keys{tile.k, tile.k, ahead.k, row_bytes};
-    const AdjacentRows<Element, 0, true> adjacent{
-        first_row<Element>(tile.k), first_row<Element>(tile_after(tile, ahead).k), head_dim};
-    const auto far_key = [&](int slot) {
-      return adjacent_keys ? adjacent.far(slot) : keys.far(slot);
+    // The keys of this tile asked for the first kFarBytes of the next ones.
+    const bool asks = adjacent_keys && has_adjacent_keys(ahead) && !is_last;
+    const auto ask = [&](int r) {
+      if (!asks) return;
+      const int share = kWeightBytes / rows;
+      prefetch_bytes<kSecondLevel>(static_cast<const char*>(ahead.k[0]) + kFarBytes + r * share,
+                                   share);
     };
-    const bool hidden = weigh(task, memory, tile, row_bytes, is_last, far_key, kept);
+    const bool hidden = weigh(task, memory, tile, ask, kept);
     add<Element>(task, memory, tile, ahead, hides_nonfinite<Element>(task, hidden, &tile), rows,
                  dim);
   }

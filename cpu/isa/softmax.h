@@ -107,12 +107,13 @@ static inline TileRow exp_from(TileRow row, float pivot) {
   return row;
 }
 
-static inline float row_max(const TileRow& row) {
+static inline Vec lane_max(const TileRow& row) {
   Vec most = row.part[0];
 #pragma GCC unroll 16
   for (int v = 1; v < kTileVecs; ++v) most = max(row.part[v], most);
-  return reduce_max(most);
+  return most;
 }
+static inline float row_max(const TileRow& row) { return reduce_max(lane_max(row)); }
 static inline float row_max(const float* x) { return row_max(load_tile_row(x)); }
 
 // canonical::halving_sum_64.
@@ -141,14 +142,16 @@ static inline float exp_of(float x) {
 // sum, and the factor by which what was summed under the old maximum must shrink is returned. Not
 // canonical.
 static inline float advance_row(TileRow* x, float* m, float* l) {
-  const float tile_max = row_max(*x);
-  const float maximum = tile_max > *m ? tile_max : *m;
-  const float pivot = finite_pivot(maximum);
-  *x = exp_from(*x, pivot);
-  // Most tiles leave the maximum as it was.
-  const float change = maximum == *m ? 1.0f : exp_of(*m - pivot);
+  const Vec most = lane_max(*x);
+  // Most tiles leave the maximum as it was; their exponentials need not wait for their own.
+  float change = 1.0f;
+  if (any(less(splat(*m), most))) {
+    const float maximum = reduce_max(most);
+    change = exp_of(*m - maximum);
+    *m = maximum;
+  }
+  *x = exp_from(*x, finite_pivot(*m));
   *l = *l * change + sum_64(*x);
-  *m = maximum;
   return change;
 }
 
