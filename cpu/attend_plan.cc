@@ -13,8 +13,12 @@
 namespace spindlekv::cpu {
 namespace {
 
-// 512 slots of one head: 256 KiB of K and V at D = 128, f16. Blocks have more work per slot.
+// At least 512 slots of one head: 256 KiB of K and V at D = 128, f16. A piece begins with queries
+// to turn, sums to clear and a maximum to find, a few hundredths of that; so pieces are longer where
+// there are enough of them. Blocks have more work per slot.
 constexpr int kStreamSlots = 8 * kTileSlots;
+constexpr int kMostStreamSlots = 64 * kTileSlots;
+constexpr int kEnoughPieces = 128;
 constexpr int kBlockSlots = 32 * kTileSlots;
 // A codeword that a piece refers to costs as much as a value row, so pieces are long; the fewer
 // heads there are, the shorter, so that there is work for all threads.
@@ -45,11 +49,15 @@ PieceKind kind_of(const SkvRun& run, bool has_many_rows) {
 // Pieces of this kind hold slots of one run only.
 bool is_within_run(PieceKind kind) { return kind == PieceKind::kCodebook; }
 
-int piece_slots(PieceKind kind, int kv_heads) {
+// How `slots` of each of the heads are cut, whatever the threads: sums depend on it.
+int piece_slots(PieceKind kind, int kv_heads, int slots) {
   if (kind == PieceKind::kCodebook) {
     return kCodebookSlotsPerHead * std::clamp(kv_heads, kFewestCodebookHeads, kMostCodebookHeads);
   }
-  return kind == PieceKind::kBlock ? kBlockSlots : kStreamSlots;
+  if (kind == PieceKind::kBlock) return kBlockSlots;
+  const int64_t share = int64_t{kv_heads} * slots / kEnoughPieces;
+  return static_cast<int>(
+      std::clamp<int64_t>(share / kTileSlots * kTileSlots, kStreamSlots, kMostStreamSlots));
 }
 
 // What a line that reads these slots alone may be cut into: also together with others, whose rows
@@ -305,7 +313,7 @@ void AttendPlan::cut_rows(const int* begin, const int* end, int rows, RunRange r
   for_each_span(runs_of(lines_[*begin]) + range.first, range.end - range.first,
                 rows > kStreamRows || lines_[*begin].has_many_rows,
                 [&](PieceKind kind, int first, int slots) {
-                  const int size = piece_slots(kind, parts->params->kv_heads);
+                  const int size = piece_slots(kind, parts->params->kv_heads, slots);
                   for (int done = 0; done < slots; done += size) {
                     add_piece(kind, parts, n_parts, rows, first + done,
                               std::min(size, slots - done));
