@@ -14,8 +14,8 @@ namespace spindlekv::cpu {
 namespace {
 
 // At least 512 slots of one head: 256 KiB of K and V at D = 128, f16. A piece begins with queries
-// to turn, sums to clear and a maximum to find, a few hundredths of that; so pieces are longer where
-// there are enough of them. Blocks have more work per slot.
+// to turn, sums to clear and a maximum to find, a few hundredths of that; so pieces are longer
+// where there are enough of them. Blocks have more work per slot.
 constexpr int kStreamSlots = 8 * kTileSlots;
 constexpr int kMostStreamSlots = 64 * kTileSlots;
 constexpr int kEnoughPieces = 128;
