@@ -62,8 +62,7 @@ struct TurnedShared {
   WarpMaxima<kTurnedWarps> maxima;
 };
 
-// ---- dims of a lane
-// ------------------------------------------------------------------------------
+// ---- dims of a lane -----------------------------------------------------------------------------
 
 // Twice 8 neighbouring dims. Where they turn, they are 8 pairs.
 struct LaneSpan {
@@ -113,8 +112,7 @@ __device__ __forceinline__ void turn_two_pairs(bool are_neighbours, float4 angle
   }
 }
 
-// ---- turns
-// ---------------------------------------------------------------------------------------
+// ---- turns --------------------------------------------------------------------------------------
 
 __device__ __forceinline__ const float4* table_row(const SkvRope& rope, int position, int pair) {
   const int64_t pairs = rope.n_rot / 2;
@@ -176,19 +174,6 @@ __device__ __forceinline__ void load_scaled_queries(const AttendArgs& args, cons
   }
 }
 
-// Parts of two neighbouring elements, which add up to them.
-template <typename Traits>
-__device__ __forceinline__ void two_parts(float x, float y, uint32_t (&packed)[Traits::kParts]) {
-  using Elem = typename Traits::Elem;
-#pragma unroll
-  for (int part = 0; part < Traits::kParts; ++part) {
-    packed[part] = pack_two<Elem>(x, y);
-    const float2 rounded = unpack_two<Elem>(packed[part]);
-    x -= rounded.x;
-    y -= rounded.y;
-  }
-}
-
 // The warp's queries, turned back to the start of a block of positions, in parts and in the order
 // of dims in which keys come.
 template <typename Traits>
@@ -199,8 +184,7 @@ __device__ __forceinline__ void turn_queries_back(const AttendArgs& args, const 
   const int span = lane_id() / 4 % Traits::kSpans;
   const LaneSpan dims = lane_span(rope, args.head_dim, span, quarter);
   const bool are_neighbours = rope.style == SKV_ROPE_NORM;
-  const float4* turns = reinterpret_cast<const float4*>(rope.cos_sin) + dims.pair / 2 +
-                        int64_t{block} * kTurnedPositions * rope.n_rot / 4;
+  const float4* turns = table_row(rope, block * kTurnedPositions, dims.pair);
   TurnedWarp<Traits>& warp = shared.warp[warp_id()];
   __syncwarp();  // the lanes are done with the last block's
   for (int row = lane_id() / kLanesOfRow; row < Traits::kRows; row += kWarpSize / kLanesOfRow) {
@@ -227,7 +211,7 @@ __device__ __forceinline__ void turn_queries_back(const AttendArgs& args, const 
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       uint32_t packed[Traits::kParts];
-      two_parts<Traits>(x[2 * i], x[2 * i + 1], packed);
+      pack_parts<typename Traits::Elem>(x[2 * i], x[2 * i + 1], packed);
       const int word = swizzled(row, 8 * span + i);
 #pragma unroll
       for (int part = 0; part < Traits::kParts; ++part) {
@@ -238,8 +222,7 @@ __device__ __forceinline__ void turn_queries_back(const AttendArgs& args, const 
   __syncwarp();  // read by other lanes
 }
 
-// ---- dots
-// ----------------------------------------------------------------------------------------
+// ---- dots ---------------------------------------------------------------------------------------
 
 // One slot of the window for each lane.
 struct TurnedSlots {
@@ -357,7 +340,7 @@ __device__ __forceinline__ void multiply_slots(const AttendArgs& args, const Cod
       for (int k = 0; k < 4; ++k) {
         uint32_t parts[Traits::kParts];
         const int at = 4 * i + k / 2 * 2;
-        two_parts<Traits>(x[k % 2][at], x[k % 2][at + 1], parts);
+        pack_parts<Elem>(x[k % 2][at], x[k % 2][at + 1], parts);
 #pragma unroll
         for (int part = 0; part < Traits::kParts; ++part) key[part][k] = parts[part];
       }
@@ -391,8 +374,7 @@ __device__ __forceinline__ void multiply_slots(const AttendArgs& args, const Cod
   }
 }
 
-// ---- kernel
-// --------------------------------------------------------------------------------------
+// ---- kernel -------------------------------------------------------------------------------------
 
 // Dots of a window of 32 slots.
 template <typename Traits>

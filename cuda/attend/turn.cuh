@@ -137,15 +137,10 @@ __device__ __forceinline__ void multiply_parts(const KeyStep& key, QueryRows que
   uint32_t packed[kParts][4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    float x = key.x[i][0];
-    float y = key.x[i][1];
+    uint32_t parts[kParts];
+    pack_parts<Elem>(key.x[i][0], key.x[i][1], parts);
 #pragma unroll
-    for (int part = 0; part < kParts; ++part) {
-      packed[part][i] = pack_two<Elem>(x, y);
-      const float2 rounded = unpack_two<Elem>(packed[part][i]);
-      x -= rounded.x;
-      y -= rounded.y;
-    }
+    for (int part = 0; part < kParts; ++part) packed[part][i] = parts[part];
   }
 #pragma unroll
   for (int part = 0; part < kParts; ++part) {

@@ -77,6 +77,18 @@ __device__ __forceinline__ float2 unpack_two(uint32_t packed) {
   return make_float2(to_float(pair[0]), to_float(pair[1]));
 }
 
+// Parts of two elements, each part rounded from what those before it leave: they add up to both.
+template <typename Elem, int kParts>
+__device__ __forceinline__ void pack_parts(float x, float y, uint32_t (&packed)[kParts]) {
+#pragma unroll
+  for (int part = 0; part < kParts; ++part) {
+    packed[part] = pack_two<Elem>(x, y);
+    const float2 rounded = unpack_two<Elem>(packed[part]);
+    x -= rounded.x;
+    y -= rounded.y;
+  }
+}
+
 // out[i] = float(source[i]), i < 8.
 __device__ __forceinline__ void load8(const float* source, float (&out)[8]) {
   check_vector_address(source);
