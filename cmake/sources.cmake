@@ -69,6 +69,7 @@ set(SKV_CPU_SOURCES
 # the CPU backend, compiled once per instruction set
 set(SKV_CPU_ISA_SOURCES
   cpu/isa/attend_block.cc
+  cpu/isa/attend_block_amx.cc
   cpu/isa/attend_codebook.cc
   cpu/isa/attend_merge.cc
   cpu/isa/attend_stream.cc

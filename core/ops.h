@@ -86,7 +86,9 @@ typedef struct SkvAppendKvParams {
  * slot gives out = 0 and lse = -inf. Slots are split in pieces of a fixed size and the partials (m,
  * l, acc) merged in order, so the result does not depend on threads or SMs. Fused accumulation:
  * score_sum[r, s] += sum_t p, where r is the query head (score_mode 1) or its KV head (score_mode
- * 2: summed, not averaged, over the group). One owner per element; no atomics. */
+ * 2: summed, not averaged, over the group). One owner per element; no atomics. What a query does
+ * not see has no influence on it, whatever it holds. NaN that it sees reaches it; infinity reaches
+ * it as infinity or NaN, because tensor cores multiply numbers in parts. */
 typedef enum SkvScoreMode {
   SKV_SCORE_NONE = 0,
   SKV_SCORE_QUERY_HEAD = 1,

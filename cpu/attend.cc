@@ -23,7 +23,7 @@ class Wave {
       : device_(device),
         exec_(exec),
         plan_(plan),
-        kernels_(attend_kernels_for(device.isa)),
+        kernels_(kernels_of_attend(device.isa)),
         blocks_(blocks) {}
 
   // Whoever finishes the last piece of a line merges it and, while its logits are still in the

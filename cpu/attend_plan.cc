@@ -26,8 +26,6 @@ constexpr int kCodebookSlotsPerHead = 64 * kTileSlots;
 constexpr int kFewestCodebookHeads = 4, kMostCodebookHeads = 8;
 constexpr int kCodebookSlots = kMostCodebookHeads * kCodebookSlotsPerHead;  // at most
 constexpr int kCodewordsPerSlot = 2;
-// The most rows of a piece; lines that have more together share in several pieces.
-constexpr int kBlockRows = 128;
 // How often lines may part and still read on together; bounds the number of pieces.
 constexpr int kSharedLevels = 4;
 constexpr int64_t kWorkspaceTarget = int64_t{64} << 20;
@@ -109,7 +107,7 @@ QueryBlocks cut_many_queries(const SkvAttendParams& params) {
   int slots = 0;
   for (int h = 0; h < params.kv_heads; ++h) slots = std::max(slots, params.heads[h].slots);
   const int tiles = std::max(1, tiles_of(slots));
-  if (!fits_stream) cut.queries = std::max(1, kBlockRows / params.group);
+  if (!fits_stream) cut.queries = std::max(1, kMostBlockRows / params.group);
   const int64_t logits_per_query = int64_t{params.kv_heads} * params.group * tiles * kTileSlots;
   if (keeps_logits) {
     const int64_t most = kWorkspaceTarget / static_cast<int64_t>(sizeof(float)) / logits_per_query;
@@ -134,7 +132,7 @@ void AttendPlan::count(const SkvAttendParams& params, const QueryBlocks& cut, in
   const bool has_many_rows = rows > kStreamRows;
   head_dim_ = params.head_dim;
   // Sharing stacks rows up to a whole block of them.
-  most_rows_ = std::max({most_rows_, rows, sharers_ > 1 ? kBlockRows : 0});
+  most_rows_ = std::max({most_rows_, rows, sharers_ > 1 ? kMostBlockRows : 0});
   for (int h = 0; h < params.kv_heads; ++h) {
     const SkvHead& head = params.heads[h];
     const int cuts = std::min({kSharedLevels, sharers_ - 1, head.n_runs});
@@ -300,7 +298,7 @@ void AttendPlan::cut_for(const int* begin, const int* end, RunRange range) {
   while (begin < end) {
     int rows = lines_[*begin].rows;
     const int* next = begin + 1;
-    while (next < end && rows + lines_[*next].rows <= kBlockRows) rows += lines_[*next++].rows;
+    while (next < end && rows + lines_[*next].rows <= kMostBlockRows) rows += lines_[*next++].rows;
     cut_rows(begin, next, rows, range);
     begin = next;
   }

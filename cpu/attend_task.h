@@ -27,6 +27,8 @@ static inline constexpr int padded_dim(int head_dim) { return (head_dim + 15) / 
 
 // The block kernel has a row in every lane: rows are rounded up to whole vectors of any width.
 static inline constexpr int block_lanes(int rows) { return (rows + 15) / 16 * 16; }
+// The most of a piece; lines that have more together share in several pieces.
+inline constexpr int kMostBlockRows = 128;
 // It takes keys of up to so many slots at a time, at a stride known to the compiler that spreads
 // them over the sets of the cache.
 inline constexpr int kKeySlots = 32;
@@ -89,12 +91,21 @@ static inline int64_t turned_scores_floats(int rows, int head_dim) {
   return (3 * int64_t{rows} + 64 + 16 + 4) * (padded_dim(head_dim) + 48);
 }
 
+// For the matrix unit (cpu/isa/attend_block_amx.cc): queries, weights and a second sum a row; keys;
+// pairs of values. bf16 twice is as large as f32.
+static inline int64_t amx_scratch_floats(int rows, int head_dim) {
+  const int64_t dim = padded_dim(head_dim), key = (int64_t{head_dim} + 31) / 32 * 32;
+  return block_lanes(rows) * (key + kTileSlots + dim) + kTileSlots * (key + 16) +
+         kTileSlots / 2 * (2 * dim + 16);
+}
+
 static inline int64_t attend_scratch_floats(int rows, int head_dim) {
   const int64_t dim = padded_dim(head_dim);
-  // Queries, logits and four numbers a row; keys; values or turned keys; in streams what turns
+  // Queries, logits and five numbers a row; keys; values or turned keys; in streams what turns
   // keys.
-  return block_lanes(rows) * (dim + kTileSlots + 4) + kKeySlots * kKeyStride + kTileSlots * dim +
-         (rows <= kStreamRows ? turned_scores_floats(rows, head_dim) : 0);
+  return block_lanes(rows) * (dim + kTileSlots + 5) + kKeySlots * kKeyStride + kTileSlots * dim +
+         (rows <= kStreamRows ? turned_scores_floats(rows, head_dim)
+                              : amx_scratch_floats(rows, head_dim));
 }
 
 static inline int codebook_size(const SkvRun& run) {
@@ -113,10 +124,26 @@ static inline int64_t codebook_scratch_floats(int rows, int head_dim, int slots,
 
 SKV_DECLARE_ISA_TABLE(AttendKernels, attend_kernels)
 
+#if defined(SKV_HAS_ISA_AVX512)
+namespace avx512 {
+extern const AttendKernels attend_kernels_amx;
+}
+#endif
+
+static inline const AttendKernels& kernels_of_attend(Isa isa) {
+#if defined(SKV_HAS_ISA_AVX512)
+  if (isa == Isa::kAmx) return avx512::attend_kernels_amx;
+#endif
+  return attend_kernels_for(isa);
+}
+
 #if defined(SKV_ISA)
 namespace SKV_ISA {
 void attend_stream(const AttendTask& task);
 void attend_block(const AttendTask& task);
+#if defined(__AVX512F__)
+void attend_block_amx(const AttendTask& task);
+#endif
 void attend_codebook(const AttendTask& task);
 void merge_partials(const MergeTask& task);
 void add_scores(const ScoreTask& task);

@@ -8,6 +8,10 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace spindlekv::cpu {
 namespace {
@@ -30,11 +34,36 @@ bool has_avx512() {
 }
 #endif
 
+#if defined(SKV_HAS_ISA_AVX512)
+bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+
+#if defined(__linux__)
+// The processor multiplies bf16 tiles, the system saves their registers, and lets this process use
+// them: all its threads from then on, for the rest of its life.
+bool has_amx() {
+  constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
+  constexpr unsigned kTileState = 3u << 17;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  unsigned eax, ebx, ecx, edx;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  if ((edx & kAmxBf16) == 0 || (edx & kAmxTile) == 0) return false;
+  unsigned low, high;
+  asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & kTileState) == kTileState &&
+         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#else
+bool has_amx() { return false; }
+#endif
+#endif
+
 bool is_available(Isa isa) {
   switch (isa) {
 #if defined(SKV_HAS_ISA_AVX512)
+    case Isa::kAmx:
+      return has_vnni() && has_amx();
     case Isa::kAvx512Vnni:
-      return has_avx512() && __builtin_cpu_supports("avx512vnni");
+      return has_vnni();
     case Isa::kAvx512:
       return has_avx512();
 #endif
@@ -49,7 +78,8 @@ bool is_available(Isa isa) {
   }
 }
 
-constexpr Isa kWidestFirst[] = {Isa::kAvx512Vnni, Isa::kAvx512, Isa::kAvx2, Isa::kBaseline};
+constexpr Isa kWidestFirst[] = {Isa::kAmx, Isa::kAvx512Vnni, Isa::kAvx512, Isa::kAvx2,
+                                Isa::kBaseline};
 
 std::string available_names() {
   std::string names;
@@ -65,6 +95,8 @@ std::string available_names() {
 
 const char* isa_name(Isa isa) {
   switch (isa) {
+    case Isa::kAmx:
+      return "amx";
     case Isa::kAvx512Vnni:
       return "avx512vnni";
     case Isa::kAvx512:
@@ -83,14 +115,14 @@ const char* isa_name(Isa isa) {
 
 Status choose_isa(Isa* isa) {
   const char* forced = std::getenv("SPINDLEKV_CPU_ISA");
+  const bool is_forced = forced != nullptr && *forced != '\0';
   for (const Isa candidate : kWidestFirst) {
-    if (!is_available(candidate)) continue;
-    const bool is_forced = forced != nullptr && *forced != '\0';
     // On AArch64 the baseline is NEON, so both names mean it.
     const bool is_named =
         is_forced && (std::strcmp(forced, isa_name(candidate)) == 0 ||
                       (candidate == Isa::kBaseline && std::strcmp(forced, "baseline") == 0));
-    if (!is_forced || is_named) {
+    // Asked only of those that may be taken: asking for AMX is a system call with an effect.
+    if ((!is_forced || is_named) && is_available(candidate)) {
       *isa = candidate;
       return ok_status();
     }

@@ -13,14 +13,15 @@
 namespace spindlekv::cpu {
 
 // kBaseline is what the compiler assumes without flags: SSE2 on x86-64, NEON on AArch64.
-// kAvx512Vnni is kAvx512 on a processor that also multiplies int16 pairs in one instruction; only
-// the kernels that do so tell the two apart.
-enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Vnni };
+// kAvx512Vnni is kAvx512 on a processor that also multiplies int16 pairs in one instruction, kAmx
+// that on one with a matrix unit for bf16; only the kernels that use those tell them apart.
+enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Vnni, kAmx };
 
-// "baseline" ("neon" on AArch64), "avx2", "avx512" or "avx512vnni".
+// "baseline" ("neon" on AArch64), "avx2", "avx512", "avx512vnni" or "amx".
 const char* isa_name(Isa isa);
 
 // The widest instruction set that this build and this processor have; SPINDLEKV_CPU_ISA forces one.
+// A process has to ask Linux for the registers of AMX, which choosing it does.
 Status choose_isa(Isa* isa);
 
 }  // namespace spindlekv::cpu

@@ -110,5 +110,9 @@ void add_scores(const ScoreTask& task) {
 
 extern const AttendKernels attend_kernels = {attend_stream, attend_block, attend_codebook,
                                              merge_partials, add_scores};
+#if defined(__AVX512F__)
+extern const AttendKernels attend_kernels_amx = {attend_stream, attend_block_amx, attend_codebook,
+                                                 merge_partials, add_scores};
+#endif
 
 }  // namespace spindlekv::cpu::SKV_ISA

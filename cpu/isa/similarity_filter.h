@@ -77,7 +77,7 @@ extern const FilterKernels filter_kernels_vnni;
 
 static inline const FilterKernels& filter_for(Isa isa) {
 #if defined(SKV_HAS_ISA_AVX512)
-  if (isa == Isa::kAvx512Vnni) return avx512::filter_kernels_vnni;
+  if (isa >= Isa::kAvx512Vnni) return avx512::filter_kernels_vnni;
 #endif
   return filter_kernels_for(isa);
 }
