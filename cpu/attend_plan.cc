@@ -17,7 +17,7 @@ namespace {
 // to turn, sums to clear and a maximum to find, a few hundredths of that; so pieces are longer
 // where there are enough of them. Blocks have more work per slot.
 constexpr int kStreamSlots = 8 * kTileSlots;
-constexpr int kMostStreamSlots = 64 * kTileSlots;
+constexpr int kMostStreamSlots = 128 * kTileSlots;
 constexpr int kEnoughPieces = 128;
 constexpr int kBlockSlots = 32 * kTileSlots;
 // A codeword that a piece refers to costs as much as a value row, so pieces are long; the fewer
