@@ -7,6 +7,7 @@
 #include "cpu/attend.h"
 
 #include <algorithm>
+#include <mutex>
 
 #include "core/op_entry.h"
 #include "cpu/attend_plan.h"
@@ -15,6 +16,38 @@
 
 namespace spindlekv::cpu {
 namespace {
+
+// Where lines keep their logits. They are needed until the scores of their line are added up; then
+// the next line writes over them while they are in the cache, and memory sees little of them.
+class LogitMemory {
+ public:
+  // Called by every piece of the line.
+  float* take(AttendLine& line) {
+    float* const taken = __atomic_load_n(&line.logits, __ATOMIC_ACQUIRE);
+    if (taken != nullptr) return taken;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (line.logits != nullptr) return line.logits;
+    float* logits = line.own_logits;
+    line.logit_room = line.logit_floats;
+    if (finished_ != nullptr && finished_->logit_room >= line.logit_floats) {
+      logits = finished_->logits;
+      line.logit_room = finished_->logit_room;
+      finished_ = finished_->next_finished;
+    }
+    __atomic_store_n(&line.logits, logits, __ATOMIC_RELEASE);
+    return logits;
+  }
+
+  void give_back(AttendLine& line) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    line.next_finished = finished_;
+    finished_ = &line;
+  }
+
+ private:
+  std::mutex mutex_;
+  AttendLine* finished_ = nullptr;  // the last one first; guarded by mutex_
+};
 
 class Wave {
  public:
@@ -39,6 +72,7 @@ class Wave {
         merge(line, lane);
         if (line.keeps_logits && blocks_ == 1) {
           for (int p = 0; p < line.n_partials; ++p) add_scores(line, p);
+          logits_.give_back(line);
         }
       }
     });
@@ -57,7 +91,7 @@ class Wave {
     task.m = piece.m;
     task.l = piece.l;
     task.acc = piece.acc;
-    task.logits = piece.logits;
+    task.logits = logits_of(piece);
     task.scratch = plan_.scratch(lane);
     switch (piece.kind) {
       case PieceKind::kNothing:
@@ -69,6 +103,13 @@ class Wave {
       case PieceKind::kBlock:
         return kernels_.block(task);
     }
+  }
+
+  // Those of several blocks are added up when all are there, so each line has its own.
+  float* logits_of(const AttendPiece& piece) {
+    AttendLine& line = plan_.lines()[piece.parts->line];
+    if (!line.keeps_logits) return nullptr;
+    return (blocks_ == 1 ? logits_.take(line) : line.own_logits) + piece.logits;
   }
 
   void merge(const AttendLine& line, int lane) {
@@ -96,7 +137,7 @@ class Wave {
     const bool per_query_head = params.score_mode == SKV_SCORE_QUERY_HEAD;
     const int64_t sums = per_query_head ? params.group : 1;
     ScoreTask task;
-    task.logits = piece.logits;
+    task.logits = (blocks_ == 1 ? line.logits : line.own_logits) + piece.logits;
     task.lse = line.lse;
     task.rows = line.rows;
     task.rows_per_sum = per_query_head ? line.part.n_queries : line.rows;
@@ -127,6 +168,7 @@ class Wave {
   const AttendPlan& plan_;
   const AttendKernels& kernels_;
   int blocks_;
+  LogitMemory logits_;
 };
 
 // Calls one(params, cut) for the items that have queries, in `only_short`: one block of them, or

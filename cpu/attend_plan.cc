@@ -196,6 +196,8 @@ void AttendPlan::add(const SkvAttendParams& params, const QueryBlocks& cut, int 
       line.rows = queries * params.group;
       line.has_many_rows = cut.queries * params.group > kStreamRows;
       line.keeps_logits = params.score_mode != SKV_SCORE_NONE;
+      line.logits = line.own_logits = nullptr;
+      line.logit_floats = 0;
       line.n_partials = line.done = 0;
       line.lse = lse_ + line_rows_used_;
       line_rows_used_ += block_lanes(line.rows);
@@ -288,8 +290,7 @@ void AttendPlan::cut_alone(int line, int first_run) {
   if (lines_[line].n_partials > 0) return;
   AttendPart* const part = parts_ + parts_used_++;
   *part = lines_[line].part;
-  pieces_[n_pieces_++] = {
-      PieceKind::kNothing, 1, part, 0, 0, 0, nullptr, nullptr, nullptr, nullptr};
+  pieces_[n_pieces_++] = {PieceKind::kNothing, 1, part, 0, 0, 0, nullptr, nullptr, nullptr, 0};
 }
 
 // Pieces over the runs for all the lines, as many of them together as make up a block of rows.
@@ -331,12 +332,17 @@ void AttendPlan::add_piece(PieceKind kind, const AttendPart* parts, int n_parts,
            m_ + piece_rows_used_,
            l_ + piece_rows_used_,
            acc_ + acc_used_,
-           nullptr};
+           0};
   piece_rows_used_ += block_lanes(rows);
   acc_used_ += int64_t{acc_rows(kind, rows)} * padded_dim(head_dim_);
-  if (lines_[parts->line].keeps_logits) {
-    piece.logits = logits_ + logits_used_;
-    logits_used_ += int64_t{tiles_of(n_slots)} * rows * kTileSlots;
+  AttendLine& first = lines_[parts->line];
+  if (first.keeps_logits) {
+    // Its pieces follow each other.
+    if (first.logit_floats == 0) first.own_logits = logits_ + logits_used_;
+    piece.logits = first.logit_floats;
+    const int64_t floats = int64_t{tiles_of(n_slots)} * rows * kTileSlots;
+    first.logit_floats += floats;
+    logits_used_ += floats;
   }
   int row = 0;
   for (int i = 0; i < n_parts; ++i) {

@@ -28,10 +28,10 @@ struct AttendPiece {
   const AttendPart* parts;  // of its lines, in the order of their rows
   int rows;
   int first_slot, n_slots;
-  float* m;       // [block_lanes]
-  float* l;       // [block_lanes]
-  float* acc;     // [rows of the kernel, padded_dim]
-  float* logits;  // [tiles, rows, 64], or NULL
+  float* m;        // [block_lanes]
+  float* l;        // [block_lanes]
+  float* acc;      // [rows of the kernel, padded_dim]
+  int64_t logits;  // [tiles, rows, 64], so far behind the first of its line, if that keeps any
 };
 
 // A line's share of a piece.
@@ -45,6 +45,11 @@ struct AttendLine {
   int rows;
   bool has_many_rows;  // as most blocks of its item: the shorter last one uses the same kernel
   bool keeps_logits;
+  float* logits;  // of all its pieces: own_logits, or those of a line that is finished (attend.cc)
+  float* own_logits;
+  int64_t logit_floats;       // of own_logits
+  int64_t logit_room;         // behind logits
+  AttendLine* next_finished;  // whose logits another line may take
   AttendPartial* partials;
   int n_partials;
   float* lse;    // [rows]
