@@ -12,7 +12,6 @@ namespace spindlekv::cpu::SKV_ISA {
 inline constexpr int kUnitRows = 16;   // of a tile
 inline constexpr int kUnitBytes = 64;  // of a row: 16 floats, or 16 pairs of bf16
 inline constexpr int kUnitTileBytes = kUnitRows * kUnitBytes;
-inline constexpr int kUnitTileFloats = kUnitTileBytes / 4;
 
 // The calling thread's unit is configured while one of these lives.
 class TileUnit {
