@@ -18,7 +18,8 @@ namespace spindlekv::cpu {
 namespace {
 
 // Where lines keep their logits. They are needed until the scores of their line are added up; then
-// the next line writes over them while they are in the cache, and memory sees little of them.
+// the next line writes over them while they are in the cache, and memory sees little of them. Those
+// of several blocks are added up when all are there: none is given back, each line has its own.
 class LogitMemory {
  public:
   // Called by every piece of the line.
@@ -105,11 +106,9 @@ class Wave {
     }
   }
 
-  // Those of several blocks are added up when all are there, so each line has its own.
   float* logits_of(const AttendPiece& piece) {
     AttendLine& line = plan_.lines()[piece.parts->line];
-    if (!line.keeps_logits) return nullptr;
-    return (blocks_ == 1 ? logits_.take(line) : line.own_logits) + piece.logits;
+    return line.keeps_logits ? logits_.take(line) + piece.logits : nullptr;
   }
 
   void merge(const AttendLine& line, int lane) {
@@ -137,7 +136,7 @@ class Wave {
     const bool per_query_head = params.score_mode == SKV_SCORE_QUERY_HEAD;
     const int64_t sums = per_query_head ? params.group : 1;
     ScoreTask task;
-    task.logits = (blocks_ == 1 ? line.logits : line.own_logits) + piece.logits;
+    task.logits = line.logits + piece.logits;
     task.lse = line.lse;
     task.rows = line.rows;
     task.rows_per_sum = per_query_head ? line.part.n_queries : line.rows;

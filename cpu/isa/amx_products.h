@@ -199,6 +199,17 @@ static inline void dot_all() {
   if (kLeft == 2 && kRight == 2) tile_dot<3, 5, 7>();
 }
 
+// The sums to rows of `columns` floats.
+template <int kLeft, int kRight>
+static inline void store_sums(float* to, int columns) {
+  const int64_t stride = int64_t{columns} * 4;
+  float* const below = to + int64_t{kUnitRows} * columns;
+  tile_store<0>(to, stride);
+  if (kRight == 2) tile_store<1>(to + 16, stride);
+  if (kLeft == 2) tile_store<2>(below, stride);
+  if (kLeft == 2 && kRight == 2) tile_store<3>(below + 16, stride);
+}
+
 // Where a factor's tiles lie: those of two neighbours `step` apart, the low part `low` behind.
 struct Factor {
   const char* tiles;
@@ -237,7 +248,6 @@ static inline void dot_parts(const Factor& left, const Factor& right, Beside& be
 template <bool kHasLow, int kRows, class Beside>
 static inline void multiply_keys(const BlockTiles& tiles, int group, float* out, int lanes,
                                  Beside& beside) {
-  const int64_t stride = int64_t{lanes} * 4;
   for (int slot = 0; slot < kTileSlots; slot += kHalfSlots) {
     tile_zero<0>();
     if (kRows == 2) tile_zero<1>();
@@ -250,12 +260,7 @@ static inline void multiply_keys(const BlockTiles& tiles, int group, float* out,
                            kUnitBytes};
       dot_parts<2, kRows, kHasLow, true>(keys, queries, beside);
     }
-    float* const to = out + slot * lanes + group * kUnitRows;
-    float* const below = to + kUnitRows * lanes;
-    tile_store<0>(to, stride);
-    if (kRows == 2) tile_store<1>(to + 16, stride);
-    tile_store<2>(below, stride);
-    if (kRows == 2) tile_store<3>(below + 16, stride);
+    store_sums<2, kRows>(out + slot * lanes + group * kUnitRows, lanes);
   }
 }
 
@@ -277,10 +282,7 @@ static inline void multiply_values(const BlockTiles& tiles, int row_group, int d
                         tiles.value_stride()};
     dot_parts<kRows, kDims, true, kHasLow>(weights, values, beside);
   }
-  tile_store<0>(to, stride);
-  if (kDims == 2) tile_store<1>(to + 16, stride);
-  if (kRows == 2) tile_store<2>(below, stride);
-  if (kRows == 2 && kDims == 2) tile_store<3>(below + 16, stride);
+  store_sums<kRows, kDims>(to, dim);
 }
 
 }  // namespace spindlekv::cpu::SKV_ISA

@@ -312,11 +312,7 @@ static inline void add_values_apart(const BlockMemory& memory, int rows, int cou
     scale_row(row, memory.factor[r], dim);
     for (int slot = 0; slot < count; ++slot) {
       const float weight = memory.weights[slot * memory.lanes + r];
-      if (weight == 0.0f) continue;
-      const float* const value = memory.values + slot * dim;
-      for (int d = 0; d < dim; d += kWidth) {
-        store(row + d, madd(splat(weight), load(value + d), load(row + d)));
-      }
+      if (weight != 0.0f) add_scaled_row(memory.values + slot * dim, weight, row, dim);
     }
   }
 }

@@ -44,6 +44,12 @@ float* odd_sums(const BlockTiles& tiles) {
 // Slots of a pair of values.
 int slot_of_pair(int pair, int i) { return pair / 16 * kHalfSlots + i * 16 + pair % 16; }
 
+// Keys are packed as they are stored, and not from rows of floats.
+bool has_raw_keys(const SlotTile& tile) { return !tile.has_turn && !tile.has_k_magnitude; }
+
+template <class Element>
+inline constexpr bool kIsBf16 = std::is_same_v<Element, Bf16>;
+
 // What the vectors do beside the unit: one kind of work at a time, in small steps.
 template <class Element>
 class Beside {
@@ -89,8 +95,7 @@ class Beside {
   static constexpr int kQuadsOfHalf = 16 / kQuad;
   static constexpr int kStepsOfHalf = kQuadsOfHalf + 2;  // then both parts are transposed
 
-  static constexpr bool kMayBeSmall = std::is_same_v<Element, Bf16>;
-  static constexpr Stored kRaw = std::is_same_v<Element, F16> ? Stored::kF16 : Stored::kBf16;
+  static constexpr Stored kRaw = kIsBf16<Element> ? Stored::kBf16 : Stored::kF16;
 
   void begin(Work work, int steps, int calls) {
     finish();
@@ -117,7 +122,7 @@ class Beside {
   void pack_some_keys(int end) {
     const SlotTile& tile = *keys_;
     Probe probe = probe_;
-    if (is_raw(tile)) {
+    if (has_raw_keys(tile)) {
       for (; next_ < end; ++next_) {
         const void* const row = tile.k[std::min(next_, tile.count - 1)];
         pack_key<kRaw>(static_cast<const Element*>(row), head_dim_, tiles_.key(next_, 0), &probe);
@@ -144,11 +149,11 @@ class Beside {
         alignas(64) float rows[2][kKeyStride];
         load_value<Element>(tile, first, rows[0], head_dim_);
         load_value<Element>(tile, second, rows[1], head_dim_);
-        pack_values<Stored::kFloats, kMayBeSmall>(rows[0], rows[1], head_dim_, to, &probe);
+        pack_values<Stored::kFloats, kIsBf16<Element>>(rows[0], rows[1], head_dim_, to, &probe);
       } else {
-        pack_values<kRaw, kMayBeSmall>(static_cast<const Element*>(tile.v[first]),
-                                       static_cast<const Element*>(tile.v[second]), head_dim_, to,
-                                       &probe);
+        pack_values<kRaw, kIsBf16<Element>>(static_cast<const Element*>(tile.v[first]),
+                                            static_cast<const Element*>(tile.v[second]), head_dim_,
+                                            to, &probe);
       }
     }
     probe_ = probe;
@@ -195,8 +200,6 @@ class Beside {
     store(task_.l + lane, add(load(task_.l + lane), add(sum[0], sum[1])));
   }
 
-  static bool is_raw(const SlotTile& tile) { return !tile.has_turn && !tile.has_k_magnitude; }
-
   const AttendTask& task_;
   const BlockMemory& memory_;
   const BlockTiles& tiles_;
@@ -241,13 +244,11 @@ class Block {
     }
     for (int r = 0; has_odd_sums_ && r < task_.rows; ++r) {
       const int64_t at = int64_t{r} * memory_.dim;
-      add_row(odd_sums(tiles_) + at, 1.0f, task_.acc + at);
+      add_scaled_row(odd_sums(tiles_) + at, 1.0f, task_.acc + at, memory_.dim);
     }
   }
 
  private:
-  static constexpr bool kIsBf16 = std::is_same_v<Element, Bf16>;
-
   // Rows whose query holds infinity or NaN.
   void find_odd_rows() {
     for (int r = 0; r < task_.rows; ++r) {
@@ -285,7 +286,7 @@ class Block {
       if (stack == first_with_keys) {
         beside_.begin_keys(next, (stacks - first_with_keys) * value_calls());
       }
-      if (!kIsBf16 || tile.has_v_magnitude) {
+      if (!kIsBf16<Element> || tile.has_v_magnitude) {
         add_rows<true>(2 * stack);
       } else {
         add_rows<false>(2 * stack);
@@ -298,7 +299,7 @@ class Block {
 
   // x = k . q of the rows of one or two groups.
   void score_rows(const SlotTile& tile, int group) {
-    if (!kIsBf16 || tile.has_turn || tile.has_k_magnitude) {
+    if (!kIsBf16<Element> || !has_raw_keys(tile)) {
       score_groups<true>(group);
     } else {
       score_groups<false>(group);
@@ -394,7 +395,7 @@ class Block {
     Probe probe;
     for (int d = 0; d < memory_.dim; d += kWidth) {
       const Parts parts = parts_of<Stored::kFloats>(load(row + d), zero(), &probe);
-      if (kIsBf16) probe.look_for_small(parts.high);
+      if (kIsBf16<Element>) probe.look_for_small(parts.high);
     }
     return probe.found();
   }
@@ -419,15 +420,9 @@ class Block {
                                         load(memory_.pivot + lane)));
       }
       for (int r = 0; r < task_.rows; ++r) {
-        if (weights[r] != 0.0f) add_row(value, weights[r], sums + int64_t{r} * memory_.dim);
+        float* const sum = sums + int64_t{r} * memory_.dim;
+        if (weights[r] != 0.0f) add_scaled_row(value, weights[r], sum, memory_.dim);
       }
-    }
-  }
-
-  // sum += weight row.
-  void add_row(const float* row, float weight, float* sum) const {
-    for (int d = 0; d < memory_.dim; d += kWidth) {
-      store(sum + d, madd(splat(weight), load(row + d), load(sum + d)));
     }
   }
 

@@ -363,9 +363,7 @@ void add_words_apart(const Piece& piece, const Memory& memory, int touched, floa
       load_row<Element>(
           static_cast<const Element*>(piece.run->v) + int64_t{memory.touched[i]} * head_dim, word,
           head_dim, piece.dim);
-      for (int d = 0; d < piece.dim; d += kWidth) {
-        store(row + d, madd(splat(weight), load(word + d), load(row + d)));
-      }
+      add_scaled_row(word, weight, row, piece.dim);
     }
   }
 }

@@ -66,9 +66,7 @@ void merge_partials(const MergeTask& task) {
     const float weight = exp_of(piece.m[row] - pivot);
     const float* const acc = piece.acc + int64_t{row} * dim;
     total += l * weight;
-    for (int d = 0; d < dim; d += kWidth) {
-      store(sum + d, madd(splat(weight), load(acc + d), load(sum + d)));
-    }
+    add_scaled_row(acc, weight, sum, dim);
   }
 
   *task.lse = total == 0.0f ? kNegativeInfinity : maximum + __builtin_logf(total);

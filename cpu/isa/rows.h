@@ -54,6 +54,14 @@ static inline void scale_row(float* row, float factor, int padded_dim) {
   for (int d = 0; d < padded_dim; d += kWidth) store(row + d, mul(load(row + d), f));
 }
 
+// sum += factor row.
+static inline void add_scaled_row(const float* row, float factor, float* sum, int padded_dim) {
+  const Vec f = splat(factor);
+  for (int d = 0; d < padded_dim; d += kWidth) {
+    store(sum + d, madd(f, load(row + d), load(sum + d)));
+  }
+}
+
 // Floats of one row; what lies between head_dim and padded_dim becomes 0.
 template <class Element>
 static inline void load_row(const void* in, float* out, int head_dim, int padded_dim) {
