@@ -4,11 +4,19 @@
 #include "cpu/thread_pool.h"
 
 #include <algorithm>
+#include <chrono>
 #include <system_error>
 
 #if defined(__linux__) || defined(__APPLE__)
 #include <pthread.h>
 #include <signal.h>
+#endif
+#if defined(__linux__)
+#include <sched.h>
+#include <unistd.h>
+#endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
 #endif
 
 namespace spindlekv::cpu {
@@ -17,6 +25,59 @@ namespace {
 // A thread takes this part of its fair share of what is left: few takes at first, single tasks in
 // the end.
 constexpr int kTakesPerShare = 4;
+
+// How long a caller that has run out of tasks looks whether its helpers finish their last ones
+// before it sleeps: about what that costs, so that it loses at most twice the better choice
+// (docs/decisions/0008).
+constexpr std::chrono::microseconds kPatience{40};
+constexpr int kLooksPerClock = 8;
+
+// Leaves the core to its other hardware thread for a moment.
+void relax() {
+#if defined(__x86_64__) || defined(_M_X64)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+#if defined(__linux__)
+
+int current_cpu() { return sched_getcpu(); }
+
+// Where the calling thread may run.
+class Seat {
+ public:
+  // Away from `cpu`, and not back before another is left; as it is if there is no other. What may
+  // be used is what somebody else allowed this thread last, less what the process may not use now.
+  void leave(int cpu) {
+    cpu_set_t now, process;
+    if (sched_getaffinity(0, sizeof(now), &now) != 0) return;
+    if (sched_getaffinity(getpid(), sizeof(process), &process) != 0) return;
+    if (!is_set_ || !CPU_EQUAL(&now, &set_)) allowed_ = now;
+    cpu_set_t others;
+    CPU_AND(&others, &allowed_, &process);
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) != 0) return;
+    set_ = others;
+    is_set_ = true;
+  }
+
+ private:
+  cpu_set_t allowed_, set_;
+  bool is_set_ = false;
+};
+
+#else
+
+int current_cpu() { return -1; }
+
+class Seat {
+ public:
+  void leave(int) {}
+};
+
+#endif
 
 }  // namespace
 
@@ -80,6 +141,7 @@ void ThreadPool::run(int64_t count, Invoke invoke, const void* context) {
     Job** tail = &jobs_;
     while (*tail != nullptr) tail = &(*tail)->next;
     *tail = &job;
+    caller_cpu_ = current_cpu();
   }
   const int64_t wanted = count - 1;
   if (wanted >= static_cast<int64_t>(workers_.size())) {
@@ -96,7 +158,22 @@ void ThreadPool::run(int64_t count, Invoke invoke, const void* context) {
   Job** link = &jobs_;
   while (*link != &job) link = &(*link)->next;
   *link = job.next;
+  if (job.helpers == 0) return;
+  lock.unlock();
+  if (helpers_leave_soon(job)) return;
+  lock.lock();
   helper_left_.wait(lock, [&job] { return job.helpers == 0; });
+}
+
+bool ThreadPool::helpers_leave_soon(const Job& job) {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  do {
+    for (int i = 0; i < kLooksPerClock; ++i) {
+      if (job.helpers.load(std::memory_order_acquire) == 0) return true;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() < deadline);
+  return false;
 }
 
 ThreadPool::Job* ThreadPool::find_open_job() {
@@ -110,11 +187,21 @@ void ThreadPool::work(int lane) {
 #if defined(__linux__)
   pthread_setname_np(pthread_self(), "spindlekv-cpu");
 #endif
+  Seat seat;
   std::unique_lock<std::mutex> lock(mutex_);
-  for (;;) {
-    Job* job = nullptr;
-    has_work_.wait(lock, [&] { return stopping_ || (job = find_open_job()) != nullptr; });
-    if (job == nullptr) return;  // stopping
+  while (!stopping_) {
+    Job* const job = find_open_job();
+    if (job == nullptr) {
+      has_work_.wait(lock);
+      // Linux may have woken it where the caller works though others are idle.
+      const int cpu = caller_cpu_;
+      if (cpu >= 0 && cpu == current_cpu()) {
+        lock.unlock();
+        seat.leave(cpu);
+        lock.lock();
+      }
+      continue;
+    }
     ++job->helpers;
     lock.unlock();
     drain(*job, lane);

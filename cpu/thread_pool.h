@@ -3,7 +3,8 @@
 // It lives inside a Node.js process, so idle threads must not spin: other JavaScript threads need
 // the cores. Work is handed out in ranges of consecutive tasks that grow shorter towards the end,
 // so that a thread mostly goes on where it was; a task must write only what it owns, so that
-// results do not depend on the number of threads or on who runs what.
+// results do not depend on the number of threads or on who runs what. Threads keep off the
+// processor of the caller where the system lets them (docs/decisions/0008).
 #pragma once
 
 #include <atomic>
@@ -52,12 +53,14 @@ class ThreadPool {
     int64_t count;
     int takes;  // one takes 1 / takes of what is left
     std::atomic<int64_t> taken{0};
-    int helpers = 0;  // workers inside the job; guarded by mutex_
+    std::atomic<int> helpers{0};  // workers inside the job; written under mutex_
     Job* next = nullptr;
   };
 
   void run(int64_t count, Invoke invoke, const void* context);
   static void drain(Job& job, int lane);
+  // Looks for it for a short while; false: some are still there.
+  static bool helpers_leave_soon(const Job& job);
   Job* find_open_job();
   void work(int lane);
   void stop();
@@ -67,6 +70,7 @@ class ThreadPool {
   std::condition_variable helper_left_;
   Job* jobs_ = nullptr;  // oldest first; guarded by mutex_
   bool stopping_ = false;
+  int caller_cpu_ = -1;  // of the job that began last, -1: not known; guarded by mutex_
   std::vector<std::thread> workers_;
 };
 

@@ -12,6 +12,7 @@ import type { CpuJob } from "./cpu/job.ts";
 import { kmeansJob } from "./cpu/kmeans.ts";
 import { scalingContextJob } from "./cpu/scaling-context.ts";
 import { scalingKeptJob } from "./cpu/scaling-kept.ts";
+import { scalingPausesJob } from "./cpu/scaling-pauses.ts";
 import { scalingStepsJob } from "./cpu/scaling-steps.ts";
 import { sharedPrefixJob } from "./cpu/shared-prefix.ts";
 import { spindleJob } from "./cpu/spindle.ts";
@@ -30,6 +31,7 @@ const jobs: readonly CpuJob[] = [
   callOverheadJob,
   scalingContextJob,
   scalingKeptJob,
+  scalingPausesJob,
   scalingStepsJob,
 ];
 
