@@ -2,6 +2,7 @@
 // binding/ops/attend.cc reads from an object, which takes ten times as long as entering native
 // code. Anything out of the ordinary is left to the long way, which also has the words for what is
 // wrong.
+#include <algorithm>
 #include <cmath>
 
 #include "binding/args.h"
@@ -119,9 +120,22 @@ SkvRope read_rope(NumberReader* reader) {
   return rope;
 }
 
-// q, out, heads, scale, causal, query position, rope query position, reindex, rope table, style;
-// then of each head the number of runs and the runs. Numbers that are left out are -1, the scale
-// NaN.
+// Sums of scores and their mode. Only the runs show how many slots they need: at least, of a head.
+bool set_scores(const TensorState* sum, int32_t mode, int32_t query_heads, int32_t most_slots,
+                SkvAttendParams* params) {
+  if (sum == nullptr) return mode == SKV_SCORE_NONE;
+  const int32_t rows = mode == SKV_SCORE_QUERY_HEAD ? query_heads : params->kv_heads;
+  if (!is_shape(*sum, {rows, sum->shape[1]}) || sum->shape[1] < most_slots) return false;
+  params->score_sum = static_cast<float*>(sum->data());
+  params->score_stride = sum->strides[0];
+  // No slots, nothing to add.
+  params->score_mode = params->score_sum == nullptr ? SKV_SCORE_NONE : mode;
+  return true;
+}
+
+// q, out, heads, scale, causal, query position, rope query position, reindex, rope table, style,
+// lse, sums of scores, their mode (SkvScoreMode); then of each head the number of runs and the
+// runs. Numbers that are left out are -1, the scale NaN.
 bool read_params(NumberReader* reader, Scratch* scratch, SkvAttendParams* params) {
   const TensorState* const q = reader->tensor(kFloatDtypes, 3);
   if (q == nullptr) return false;
@@ -144,6 +158,13 @@ bool read_params(NumberReader* reader, Scratch* scratch, SkvAttendParams* params
   params->rope_query_position = reader->integer(0);
   params->reindex = reader->integer(0);
   params->rope = read_rope(reader);
+  if (const TensorState* const lse = reader->tensor_or_null(dtype_bit(SKV_F32), 2)) {
+    reader->require(lse->is_contiguous() && is_shape(*lse, {query_heads, params->queries}));
+    params->lse = static_cast<float*>(lse->data());
+  }
+  const TensorState* const score_sum = reader->tensor_or_null(dtype_bit(SKV_F32), 2);
+  const int32_t score_mode = reader->integer(SKV_SCORE_NONE);
+  int32_t most_slots = 0;
   scratch->runs.clear();
   scratch->heads.clear();
   int32_t dtype = -1;
@@ -157,8 +178,11 @@ bool read_params(NumberReader* reader, Scratch* scratch, SkvAttendParams* params
       scratch->runs.push_back(run);
     }
     scratch->heads.push_back(head);
+    most_slots = std::max(most_slots, head.slots);
   }
-  if (!reader->ok()) return false;
+  if (!reader->ok() || !set_scores(score_sum, score_mode, query_heads, most_slots, params)) {
+    return false;
+  }
   params->dtype = dtype < 0 ? q->dtype : dtype;
   params->q = q->data();
   params->out = out->data();

@@ -9,7 +9,7 @@ import type { AttendParams } from "./attend.js";
 import type { Run } from "./types.js";
 
 // As binding/attend_by_numbers.cc reads them.
-const kFixedNumbers = 10;
+const kFixedNumbers = 13;
 const kRunNumbers = 7;
 const kNone = -1;
 const kMostNumbers = 1 << 16;
@@ -34,8 +34,7 @@ function countNumbers(heads: readonly (readonly Run[])[]): number {
 
 /** Whether the call was a plain case, and has run. */
 export function attendByNumbers(params: AttendParams): boolean {
-  const { heads, rope, queryPosition, lse, scoreSum, scoreMode } = params ?? {};
-  if (lse !== undefined || scoreSum !== undefined || scoreMode !== undefined) return false;
+  const { heads, rope, queryPosition } = params ?? {};
   if (!Array.isArray(heads) || !heads.every(Array.isArray)) return false;
   const count = countNumbers(heads);
   if (count > kMostNumbers) return false;
@@ -55,7 +54,7 @@ function fill(
   queryPosition: number,
   rope: AttendParams["rope"],
 ): boolean {
-  const { scale } = params;
+  const { scale, lse, scoreSum, scoreMode } = params;
   if (scale !== undefined && !Number.isFinite(scale)) return false;
   numbers[0] = Tensor.handleOf(params.q);
   numbers[1] = Tensor.handleOf(params.out);
@@ -73,6 +72,13 @@ function fill(
     numbers[9] = rope.style === "norm" ? 0 : 1;
     if (numbers[8] < 0) return false;
   }
+  numbers[10] = handleOrNone(lse);
+  numbers[11] = handleOrNone(scoreSum);
+  numbers[12] = scoreMode === "query-head" ? 1 : scoreMode === "kv-head" ? 2 : 0;
+  if (lse !== undefined && numbers[10] < 0) return false;
+  if (scoreSum !== undefined && numbers[11] < 0) return false;
+  if ((scoreSum === undefined) !== (scoreMode === undefined)) return false;
+  if (scoreMode !== undefined && numbers[12] === 0) return false;
   let at = kFixedNumbers;
   for (const runs of heads) {
     numbers[at++] = runs.length;

@@ -1,7 +1,8 @@
 // attend reads plain calls as numbers and all others as objects: both give the same bits.
 import { expect, it } from "vitest";
 import { attendByNumbers } from "../../lib/ops/attend-by-numbers.ts";
-import { type AttendParams, attend, type Run } from "../../lib/ops/index.ts";
+import { native } from "../../lib/native.ts";
+import type { AttendParams, Run } from "../../lib/ops/index.ts";
 import { makeRopeTable } from "../../lib/rope.ts";
 import { Tensor } from "../../lib/tensor.ts";
 import { describeOp } from "../harness/backends.ts";
@@ -44,6 +45,7 @@ describeOp("attend by numbers", (_backend, device) => {
     queryPosition: 12,
     ...more,
   });
+  const zeros = (shape: number[]) => keep(Tensor.zeros(device, "f32", shape));
   const mask = () =>
     keep(Tensor.from(device, "u16", [kCapacity], Uint16Array.of(1, 2, 3, 3, 3, 1, 2)));
   const table = () => keep(makeRopeTable(device, { theta: 10_000, nRot: kHeadDim, positions: 32 }));
@@ -68,6 +70,12 @@ describeOp("attend by numbers", (_backend, device) => {
           strides: [kHeadDim, 4 * kHeadDim, 1],
         }),
       }),
+    "a log-sum-exp": () => call({ lse: zeros([4, 2]) }),
+    "sums per query head": () => call({ scoreSum: zeros([4, 10]), scoreMode: "query-head" }),
+    "sums per KV head, longer than the slots": () =>
+      call({ lse: zeros([4, 2]), scoreSum: zeros([2, 13]), scoreMode: "kv-head" }),
+    "sums for no slots": () =>
+      call({ heads: [[], []], scoreSum: zeros([2, 0]), scoreMode: "kv-head" }),
     "no queries": () =>
       call({
         q: normal("f32", [4, 0, kHeadDim]),
@@ -75,15 +83,19 @@ describeOp("attend by numbers", (_backend, device) => {
       }),
   };
 
+  const outputs = ["out", "lse", "scoreSum"] as const;
+
   it("gives the bits of the long way", async () => {
     for (const [name, make] of Object.entries(plain)) {
       const params = make();
-      expect(attendByNumbers(params), name).toBe(true);
-      const short = await params.out.readBits();
-      params.out.write(new Float32Array(short.length).fill(7));
-      using lse = Tensor.zeros(device, "f32", [4, params.q.shape[1]]); // what the short way has not
-      attend({ ...params, lse });
-      expect(await params.out.readBits(), name).toEqual(short);
+      const written = outputs.flatMap((output) => params[output] ?? []);
+      const bitsAfter = async (run: () => void) => {
+        for (const tensor of written) tensor.write(new Float32Array(tensor.sizeBytes / 4).fill(7));
+        run();
+        return Promise.all(written.map((tensor) => tensor.readBits()));
+      };
+      const short = await bitsAfter(() => expect(attendByNumbers(params), name).toBe(true));
+      expect(await bitsAfter(() => native().attend(params)), name).toEqual(short);
     }
     for (const tensor of tensors.splice(0)) tensor.dispose();
   });
@@ -107,7 +119,19 @@ describeOp("attend by numbers", (_backend, device) => {
       "a scale that is not finite": call({ scale: Number.NaN }),
       "an unknown style": call({ rope: { table: table(), style: "x" as never } }),
       "rope null": call({ rope: null as never }),
-      scores: call({ scoreMode: "kv-head" }),
+      "an lse that is none": call({ lse: 3 as never }),
+      "an lse of one query": call({ lse: zeros([4, 1]) }),
+      "an lse with gaps": call({ lse: zeros([4, 4]).view({ shape: [4, 2], strides: [4, 1] }) }),
+      "a mode without sums": call({ scoreMode: "kv-head" }),
+      "sums without a mode": call({ scoreSum: zeros([4, 10]) }),
+      "sums that are none": call({ scoreSum: null as never, scoreMode: "kv-head" }),
+      "an unknown mode": call({ scoreSum: zeros([4, 10]), scoreMode: "head" as never }),
+      "sums of other heads": call({ scoreSum: zeros([2, 10]), scoreMode: "query-head" }),
+      "sums too short": call({ scoreSum: zeros([2, 9]), scoreMode: "kv-head" }),
+      "sums by columns": call({
+        scoreSum: zeros([10, 2]).view({ shape: [2, 10], strides: [1, 2] }),
+        scoreMode: "kv-head",
+      }),
       "a head too many": call({ heads: [[], [], []] }),
       "out that is q": ((params) => ({ ...params, out: params.q }))(call()),
     };
