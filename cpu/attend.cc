@@ -3,7 +3,7 @@
 // Items with one block of queries (a step of many sequences) are one plan, so that threads share
 // the pieces of all and slots that items have in common are read once. An item with more blocks (a
 // prompt) reads nothing together with others: its own rows share every slot already. Its blocks are
-// planned in chunks that keep partials and logits within bounds.
+// planned in chunks that keep partials and what is kept for scores within bounds.
 #include "cpu/attend.h"
 
 #include <algorithm>
@@ -17,26 +17,26 @@
 namespace spindlekv::cpu {
 namespace {
 
-// Where lines keep their logits. They are needed until the scores of their line are added up; then
-// the next line writes over them while they are in the cache, and memory sees little of them. Those
-// of several blocks are added up when all are there: none is given back, each line has its own.
-class LogitMemory {
+// Where lines keep what scores are made of. It is needed until those of the line are added up; then
+// the next line writes over it while it is in the cache, and memory sees little of it. Those of
+// several blocks are added up when all are there: none is given back, each line has its own.
+class KeptMemory {
  public:
   // Called by every piece of the line.
   float* take(AttendLine& line) {
-    float* const taken = __atomic_load_n(&line.logits, __ATOMIC_ACQUIRE);
+    float* const taken = __atomic_load_n(&line.kept, __ATOMIC_ACQUIRE);
     if (taken != nullptr) return taken;
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (line.logits != nullptr) return line.logits;
-    float* logits = line.own_logits;
-    line.logit_room = line.logit_floats;
-    if (finished_ != nullptr && finished_->logit_room >= line.logit_floats) {
-      logits = finished_->logits;
-      line.logit_room = finished_->logit_room;
+    if (line.kept != nullptr) return line.kept;
+    float* kept = line.own_kept;
+    line.kept_room = line.kept_floats;
+    if (finished_ != nullptr && finished_->kept_room >= line.kept_floats) {
+      kept = finished_->kept;
+      line.kept_room = finished_->kept_room;
       finished_ = finished_->next_finished;
     }
-    __atomic_store_n(&line.logits, logits, __ATOMIC_RELEASE);
-    return logits;
+    __atomic_store_n(&line.kept, kept, __ATOMIC_RELEASE);
+    return kept;
   }
 
   void give_back(AttendLine& line) {
@@ -60,7 +60,7 @@ class Wave {
         kernels_(kernels_of_attend(device.isa)),
         blocks_(blocks) {}
 
-  // Whoever finishes the last piece of a line merges it and, while its logits are still in the
+  // Whoever finishes the last piece of a line merges it and, while what it kept is still in the
   // cache, adds its scores; the other threads go on with the pieces of the next line.
   void run() {
     device_.pool.parallel_for(plan_.n_pieces(), [&](int64_t index, int lane) {
@@ -71,13 +71,13 @@ class Wave {
         AttendLine& line = plan_.lines()[piece.parts[i].line];
         if (__atomic_add_fetch(&line.done, 1, __ATOMIC_ACQ_REL) < line.n_partials) continue;
         merge(line, lane);
-        if (line.keeps_logits && blocks_ == 1) {
+        if (line.accumulates && blocks_ == 1) {
           for (int p = 0; p < line.n_partials; ++p) add_scores(line, p);
-          logits_.give_back(line);
+          kept_.give_back(line);
         }
       }
     });
-    if (blocks_ > 1 && plan_.lines()->keeps_logits) accumulate_scores();
+    if (blocks_ > 1 && plan_.lines()->accumulates) accumulate_scores();
   }
 
  private:
@@ -92,7 +92,7 @@ class Wave {
     task.m = piece.m;
     task.l = piece.l;
     task.acc = piece.acc;
-    task.logits = logits_of(piece);
+    task.kept = kept_of(piece);
     task.scratch = plan_.scratch(lane);
     switch (piece.kind) {
       case PieceKind::kNothing:
@@ -106,9 +106,9 @@ class Wave {
     }
   }
 
-  float* logits_of(const AttendPiece& piece) {
+  float* kept_of(const AttendPiece& piece) {
     AttendLine& line = plan_.lines()[piece.parts->line];
-    return line.keeps_logits ? logits_.take(line) + piece.logits : nullptr;
+    return line.accumulates ? kept_.take(line) + piece.kept : nullptr;
   }
 
   void merge(const AttendLine& line, int lane) {
@@ -136,7 +136,8 @@ class Wave {
     const bool per_query_head = params.score_mode == SKV_SCORE_QUERY_HEAD;
     const int64_t sums = per_query_head ? params.group : 1;
     ScoreTask task;
-    task.logits = line.logits + piece.logits;
+    task.kept = line.kept + piece.kept;
+    task.keeps_weights = piece.kind == PieceKind::kStream;
     task.lse = line.lse;
     task.rows = line.rows;
     task.rows_per_sum = per_query_head ? line.part.n_queries : line.rows;
@@ -167,7 +168,7 @@ class Wave {
   const AttendPlan& plan_;
   const AttendKernels& kernels_;
   int blocks_;
-  LogitMemory logits_;
+  KeptMemory kept_;
 };
 
 // Calls one(params, cut) for the items that have queries, in `only_short`: one block of them, or

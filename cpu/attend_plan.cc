@@ -100,7 +100,7 @@ const SkvRun* runs_of(const AttendLine& line) {
 }  // namespace
 
 QueryBlocks cut_many_queries(const SkvAttendParams& params) {
-  const bool keeps_logits = params.score_mode != SKV_SCORE_NONE;
+  const bool accumulates = params.score_mode != SKV_SCORE_NONE;
   const bool fits_stream = fits_a_stream(params);
   QueryBlocks cut{params.queries, 1, 1};
 
@@ -108,9 +108,9 @@ QueryBlocks cut_many_queries(const SkvAttendParams& params) {
   for (int h = 0; h < params.kv_heads; ++h) slots = std::max(slots, params.heads[h].slots);
   const int tiles = std::max(1, tiles_of(slots));
   if (!fits_stream) cut.queries = std::max(1, kMostBlockRows / params.group);
-  const int64_t logits_per_query = int64_t{params.kv_heads} * params.group * tiles * kTileSlots;
-  if (keeps_logits) {
-    const int64_t most = kWorkspaceTarget / static_cast<int64_t>(sizeof(float)) / logits_per_query;
+  const int64_t kept_per_query = int64_t{params.kv_heads} * params.group * tiles * kTileSlots;
+  if (accumulates) {
+    const int64_t most = kWorkspaceTarget / static_cast<int64_t>(sizeof(float)) / kept_per_query;
     cut.queries = static_cast<int>(std::clamp<int64_t>(most, 1, cut.queries));
   }
   cut.queries = std::min(cut.queries, params.queries);
@@ -121,7 +121,7 @@ QueryBlocks cut_many_queries(const SkvAttendParams& params) {
   const int pieces = divide_up(slots, rows > kStreamRows ? kBlockSlots : kStreamSlots);
   const int64_t floats =
       int64_t{params.kv_heads} * pieces * block_lanes(rows) * (padded_dim(params.head_dim) + 2) +
-      (keeps_logits ? logits_per_query * cut.queries : 0);
+      (accumulates ? kept_per_query * cut.queries : 0);
   const int64_t bytes = static_cast<int64_t>(sizeof(float)) * std::max<int64_t>(1, floats);
   cut.chunk = static_cast<int>(std::clamp<int64_t>(kWorkspaceTarget / bytes, 1, cut.blocks));
   return cut;
@@ -137,11 +137,11 @@ void AttendPlan::count(const SkvAttendParams& params, const QueryBlocks& cut, in
     const SkvHead& head = params.heads[h];
     const int cuts = std::min({kSharedLevels, sharers_ - 1, head.n_runs});
     int64_t pieces = 1 + cuts;
-    int64_t tiles = 0;
+    int64_t kept = 0;
     for_each_span(params.runs + head.first_run, head.n_runs, has_many_rows,
                   [&](PieceKind kind, int, int slots) {
                     pieces += most_pieces(kind, slots);
-                    tiles += tiles_of(slots);
+                    kept += tiles_of(slots) * kept_tile_floats(kind == PieceKind::kStream, rows);
                   });
     for (int i = 0; i < head.n_runs && !has_many_rows; ++i) {
       const SkvRun& run = params.runs[head.first_run + i];
@@ -157,7 +157,7 @@ void AttendPlan::count(const SkvAttendParams& params, const QueryBlocks& cut, in
     // Rows of several lines together are rounded up to less than twice as many.
     const int most_acc_rows = has_many_rows ? block_lanes(rows) : sharers_ > 1 ? 2 * rows : rows;
     acc_floats_ += blocks * pieces * most_acc_rows * padded_dim(head_dim_);
-    if (params.score_mode != SKV_SCORE_NONE) logit_floats_ += blocks * tiles * rows * kTileSlots;
+    if (params.score_mode != SKV_SCORE_NONE) kept_floats_ += blocks * kept;
   }
 }
 
@@ -172,7 +172,7 @@ size_t AttendPlan::carve(int lanes, void* base) {
   m_ = carver.take<float>(piece_rows_);
   l_ = carver.take<float>(piece_rows_);
   acc_ = carver.take<float>(acc_floats_);
-  logits_ = carver.take<float>(logit_floats_);
+  kept_ = carver.take<float>(kept_floats_);
   scratch_floats_ = std::max(attend_scratch_floats(most_rows_, head_dim_),
                              attend_scratch_floats(kStreamRows, head_dim_));
   if (most_codewords_ > 0) {
@@ -195,9 +195,9 @@ void AttendPlan::add(const SkvAttendParams& params, const QueryBlocks& cut, int 
       line.part = {&params, h, first_query, queries, n_lines_++};
       line.rows = queries * params.group;
       line.has_many_rows = cut.queries * params.group > kStreamRows;
-      line.keeps_logits = params.score_mode != SKV_SCORE_NONE;
-      line.logits = line.own_logits = nullptr;
-      line.logit_floats = 0;
+      line.accumulates = params.score_mode != SKV_SCORE_NONE;
+      line.kept = line.own_kept = nullptr;
+      line.kept_floats = 0;
       line.n_partials = line.done = 0;
       line.lse = lse_ + line_rows_used_;
       line_rows_used_ += block_lanes(line.rows);
@@ -215,7 +215,7 @@ void AttendPlan::add(const SkvAttendParams& params, const QueryBlocks& cut, int 
 // The logits of one that accumulates scores belong to it alone: its tiles are added up by whoever
 // merges it.
 bool AttendPlan::may_share(const AttendLine& line) const {
-  return sharers_ > 1 && !line.keeps_logits && head_of(line).slots > 0;
+  return sharers_ > 1 && !line.accumulates && head_of(line).slots > 0;
 }
 
 void AttendPlan::cut() {
@@ -336,13 +336,13 @@ void AttendPlan::add_piece(PieceKind kind, const AttendPart* parts, int n_parts,
   piece_rows_used_ += block_lanes(rows);
   acc_used_ += int64_t{acc_rows(kind, rows)} * padded_dim(head_dim_);
   AttendLine& first = lines_[parts->line];
-  if (first.keeps_logits) {
+  if (first.accumulates) {
     // Its pieces follow each other.
-    if (first.logit_floats == 0) first.own_logits = logits_ + logits_used_;
-    piece.logits = first.logit_floats;
-    const int64_t floats = int64_t{tiles_of(n_slots)} * rows * kTileSlots;
-    first.logit_floats += floats;
-    logits_used_ += floats;
+    if (first.kept_floats == 0) first.own_kept = kept_ + kept_used_;
+    piece.kept = first.kept_floats;
+    const int64_t floats = tiles_of(n_slots) * kept_tile_floats(kind == PieceKind::kStream, rows);
+    first.kept_floats += floats;
+    kept_used_ += floats;
   }
   int row = 0;
   for (int i = 0; i < n_parts; ++i) {

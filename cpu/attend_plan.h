@@ -28,10 +28,10 @@ struct AttendPiece {
   const AttendPart* parts;  // of its lines, in the order of their rows
   int rows;
   int first_slot, n_slots;
-  float* m;        // [block_lanes]
-  float* l;        // [block_lanes]
-  float* acc;      // [rows of the kernel, padded_dim]
-  int64_t logits;  // [tiles, rows, 64], so far behind the first of its line, if that keeps any
+  float* m;      // [block_lanes]
+  float* l;      // [block_lanes]
+  float* acc;    // [rows of the kernel, padded_dim]
+  int64_t kept;  // floats behind the first of its line, if that accumulates scores
 };
 
 // A line's share of a piece.
@@ -44,12 +44,12 @@ struct AttendLine {
   AttendPart part;
   int rows;
   bool has_many_rows;  // as most blocks of its item: the shorter last one uses the same kernel
-  bool keeps_logits;
-  float* logits;  // of all its pieces: own_logits, or those of a line that is finished (attend.cc)
-  float* own_logits;
-  int64_t logit_floats;       // of own_logits
-  int64_t logit_room;         // behind logits
-  AttendLine* next_finished;  // whose logits another line may take
+  bool accumulates;    // scores: its pieces keep what those are made of
+  float* kept;         // own_kept, or that of a line that is finished (attend.cc)
+  float* own_kept;
+  int64_t kept_floats;        // of own_kept
+  int64_t kept_room;          // behind kept
+  AttendLine* next_finished;  // whose `kept` another line may take
   AttendPartial* partials;
   int n_partials;
   float* lse;    // [rows]
@@ -57,7 +57,7 @@ struct AttendLine {
 };
 
 // How an item's queries are cut into blocks, and how many blocks a plan takes at a time so that
-// partials and logits stay within bounds.
+// partials and what is kept for scores stay within bounds.
 struct QueryBlocks {
   int queries;  // per block
   int blocks, chunk;
@@ -109,7 +109,7 @@ class AttendPlan {
 
   // What was counted.
   int64_t most_lines_ = 0, most_parts_ = 0, most_partials_ = 0;
-  int64_t line_rows_ = 0, piece_rows_ = 0, acc_floats_ = 0, logit_floats_ = 0;
+  int64_t line_rows_ = 0, piece_rows_ = 0, acc_floats_ = 0, kept_floats_ = 0;
   int most_rows_ = 0, head_dim_ = 0;
   int most_codewords_ = 0, most_codebook_slots_ = 0;  // of a run that is read as a codebook
   int sharers_;
@@ -120,12 +120,12 @@ class AttendPlan {
   AttendPiece* pieces_ = nullptr;
   AttendPartial* partials_ = nullptr;
   int* order_ = nullptr;
-  float *m_ = nullptr, *l_ = nullptr, *acc_ = nullptr, *logits_ = nullptr, *lse_ = nullptr;
+  float *m_ = nullptr, *l_ = nullptr, *acc_ = nullptr, *kept_ = nullptr, *lse_ = nullptr;
   float* scratch_ = nullptr;
   int64_t scratch_floats_ = 0;
   int n_lines_ = 0, n_pieces_ = 0;
   int64_t parts_used_ = 0, partials_used_ = 0;
-  int64_t line_rows_used_ = 0, piece_rows_used_ = 0, acc_used_ = 0, logits_used_ = 0;
+  int64_t line_rows_used_ = 0, piece_rows_used_ = 0, acc_used_ = 0, kept_used_ = 0;
 };
 
 }  // namespace spindlekv::cpu

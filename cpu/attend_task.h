@@ -51,9 +51,17 @@ struct AttendTask {
   float* m;                 // [block_lanes]
   float* l;                 // [block_lanes]
   float* acc;               // [block_lanes, padded_dim]; stream: [rows, padded_dim]
-  float* logits;            // [tiles, rows, 64] kept for score accumulation, or NULL
+  float* kept;              // for score accumulation: kept_tile_floats a tile, or NULL
   float* scratch;           // attend_scratch_floats
 };
+
+// What a piece keeps of every tile until the log-sum-exp is known: logits, [rows, 64]; of streams
+// weights exp(logit - m), [rows, 64], and m as it was then, [kKeptMaxima].
+inline constexpr int kKeptMaxima = 16;
+static_assert(kStreamRows <= kKeptMaxima);
+static inline constexpr int64_t kept_tile_floats(bool keeps_weights, int rows) {
+  return int64_t{rows} * kTileSlots + (keeps_weights ? kKeptMaxima : 0);
+}
 
 struct AttendPartial;
 
@@ -69,8 +77,9 @@ struct MergeTask {
 
 // Sums of a piece's slots: rows_per_sum rows after the other add up to one line of them.
 struct ScoreTask {
-  const float* logits;  // [tiles, rows, 64]
-  const float* lse;     // [rows]
+  const float* kept;
+  bool keeps_weights;
+  const float* lse;  // [block_lanes]
   int rows, rows_per_sum;
   int n_slots;
   float* sum;  // [rows / rows_per_sum, n_slots], added to

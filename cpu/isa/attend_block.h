@@ -380,7 +380,7 @@ class BlockReader {
   bool read(BlockTile* place) {
     const int64_t logits = int64_t{task_.rows} * kTileSlots;
     for (; index_ < n_tiles_; ++index_) {
-      place->kept = task_.logits == nullptr ? nullptr : task_.logits + index_ * logits;
+      place->kept = task_.kept == nullptr ? nullptr : task_.kept + index_ * logits;
       read_tile_of(task_, index_, &place->tile);
       place->extent = position_extent(place->tile);
       if (place->extent.least <= last_) {

@@ -427,7 +427,7 @@ void attend_codebook(const AttendTask& task) {
   memory.bins = memory.turning + turned_scores_floats(piece.rows, piece.head_dim);
   memory.touched = reinterpret_cast<int32_t*>(memory.bins + codewords * piece.fours);
   float* const rest = reinterpret_cast<float*>(memory.touched + codewords);
-  memory.logits = task.logits != nullptr ? task.logits : rest;
+  memory.logits = task.kept != nullptr ? task.kept : rest;
   load_all_queries(task, piece.rows, piece.dim, memory.q);
   switch (piece.params->dtype) {
     case SKV_F16:

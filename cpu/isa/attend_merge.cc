@@ -14,8 +14,8 @@
 namespace spindlekv::cpu::SKV_ISA {
 namespace {
 
-// Logits and sums that add_scores asks for ahead of their use: 4 KiB.
-constexpr int kLogitsAhead = 1024;
+// What is kept and sums, that add_scores asks for ahead of their use: 4 KiB.
+constexpr int kKeptAhead = 1024;
 constexpr int kSumsAhead = 512;
 
 void write_output(const MergeTask& task, const float* row) {
@@ -40,6 +40,73 @@ void finish_partial(const MergeTask& task) {
     store(out + d, saw_nothing ? zero() : div(load(acc + d), splat(l)));
   }
   write_output(task, out);
+}
+
+// exp(logit - lse) of rows that kept logits.
+struct FromLogits {
+  explicit FromLogits(const ScoreTask& task) : lse(task.lse) {}
+  void begin_tile(const float*) {}
+  // A row that saw nothing has lse = -inf and logits -inf: exp(-inf - 0) = 0.
+  void add_row(int row, const float* logits, TileRow* total) const {
+    const TileRow p = exp_from(load_tile_row(logits), finite_pivot(lse[row]));
+#pragma GCC unroll 16
+    for (int v = 0; v < kTileVecs; ++v) total->part[v] = add(total->part[v], p.part[v]);
+  }
+  const float* const lse;
+};
+
+// The same of rows that kept weights: exp(logit - m) exp(m - lse).
+struct FromWeights {
+  explicit FromWeights(const ScoreTask& task) : lse(task.lse) {}
+  // Where m is -inf all weights are 0.
+  void begin_tile(const float* maxima) {
+    for (int r = 0; r < kKeptMaxima; r += kWidth) {
+      const Vec m = load(maxima + r);
+      const Vec shrinks = exp_fast(sub(m, load(lse + r)));
+      store(factor + r, select(less(splat(kNegativeInfinity), m), shrinks, zero()));
+    }
+  }
+  void add_row(int row, const float* weights, TileRow* total) const {
+    const TileRow p = load_tile_row(weights);
+#pragma GCC unroll 16
+    for (int v = 0; v < kTileVecs; ++v) {
+      total->part[v] = madd(p.part[v], splat(factor[row]), total->part[v]);
+    }
+  }
+  const float* const lse;
+  alignas(64) float factor[kKeptMaxima];
+};
+
+template <class Probabilities>
+void add_scores_from(const ScoreTask& task) {
+  Probabilities probabilities(task);
+  const int64_t tile_floats = kept_tile_floats(task.keeps_weights, task.rows);
+  const float* kept = task.kept;
+  for (int first = 0; first < task.n_slots; first += kTileSlots, kept += tile_floats) {
+    const int count = std::min(kTileSlots, task.n_slots - first);
+    float* sum = task.sum + first;
+    probabilities.begin_tile(kept + int64_t{task.rows} * kTileSlots);
+    for (int r = 0; r < task.rows; r += task.rows_per_sum, sum += task.sum_stride) {
+      prefetch_bytes(sum + kSumsAhead, kTileSlots * sizeof(float));
+      TileRow total;
+      for (int v = 0; v < kTileVecs; ++v) total.part[v] = zero();
+      for (int i = r; i < r + task.rows_per_sum; ++i) {
+        const float* const row = kept + int64_t{i} * kTileSlots;
+        prefetch_bytes(row + kKeptAhead, kTileSlots * sizeof(float));
+        probabilities.add_row(i, row, &total);
+      }
+      if (count == kTileSlots) {
+#pragma GCC unroll 16
+        for (int v = 0; v < kTileVecs; ++v) {
+          store(sum + v * kWidth, add(load(sum + v * kWidth), total.part[v]));
+        }
+      } else {
+        float sums[kTileSlots];
+        store_tile_row(sums, total);
+        for (int i = 0; i < count; ++i) sum[i] += sums[i];
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -77,33 +144,7 @@ void merge_partials(const MergeTask& task) {
 }
 
 void add_scores(const ScoreTask& task) {
-  const float* logits = task.logits;
-  for (int first = 0; first < task.n_slots; first += kTileSlots) {
-    const int count = std::min(kTileSlots, task.n_slots - first);
-    float* sum = task.sum + first;
-    for (int r = 0; r < task.rows; r += task.rows_per_sum, sum += task.sum_stride) {
-      prefetch_bytes(sum + kSumsAhead, kTileSlots * sizeof(float));
-      TileRow total;
-      for (int v = 0; v < kTileVecs; ++v) total.part[v] = zero();
-      for (int i = r; i < r + task.rows_per_sum; ++i, logits += kTileSlots) {
-        prefetch_bytes(logits + kLogitsAhead, kTileSlots * sizeof(float));
-        // A row that saw nothing has lse = -inf and logits -inf: exp(-inf - 0) = 0.
-        const TileRow row = exp_from(load_tile_row(logits), finite_pivot(task.lse[i]));
-#pragma GCC unroll 16
-        for (int v = 0; v < kTileVecs; ++v) total.part[v] = add(total.part[v], row.part[v]);
-      }
-      if (count == kTileSlots) {
-#pragma GCC unroll 16
-        for (int v = 0; v < kTileVecs; ++v) {
-          store(sum + v * kWidth, add(load(sum + v * kWidth), total.part[v]));
-        }
-      } else {
-        float sums[kTileSlots];
-        store_tile_row(sums, total);
-        for (int i = 0; i < count; ++i) sum[i] += sums[i];
-      }
-    }
-  }
+  (task.keeps_weights ? add_scores_from<FromWeights> : add_scores_from<FromLogits>)(task);
 }
 
 extern const AttendKernels attend_kernels = {attend_stream, attend_block, attend_codebook,

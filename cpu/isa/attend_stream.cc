@@ -272,8 +272,8 @@ void score(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
   }
 }
 
-// Logits to weights: updates m and l, leaves exp(x - m) in scores and the rescale factor of acc.
-// ask(r) prefetches what is to be asked for with row r.
+// Logits to weights: updates m and l, leaves exp(x - m) in scores, and with m in `kept`, if that is
+// not NULL, and the rescale factor of acc. ask(r) prefetches what is to be asked for with row r.
 template <class Ask>
 bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, const Ask& ask,
            float* kept) {
@@ -285,8 +285,11 @@ bool weigh(const AttendTask& task, const Memory& memory, const SlotTile& tile, c
     const Sight sight = row_sight(tile, extent, head, params.causal != 0, position);
     hidden = hidden || hides(sight);
     TileRow row = logits_of(tile, sight, params.scale, load_tile_row(x));
-    if (kept != nullptr) store_tile_row(kept + r * kTileSlots, row);
     memory.factor[r] = advance_row(&row, task.m + r, task.l + r);
+    if (kept != nullptr) {
+      store_tile_row(kept + r * kTileSlots, row);
+      kept[task.rows * kTileSlots + r] = task.m[r];
+    }
     if (tile.has_v_magnitude) row = times(row, tile.v_magnitude);
     store_tile_row(x, row);
   });
@@ -357,8 +360,8 @@ void stream(const AttendTask& task) {
         begin_turned_scores(*task.parts->params, memory.q, rows, memory.factor + padded_rows(rows));
   }
 
-  // Logits that are kept have their places in whole tiles.
-  const bool may_end_early = task.logits == nullptr;
+  // What is kept has its place in whole tiles.
+  const bool may_end_early = task.kept == nullptr;
   const auto read = [&](int first, int end, SlotTile* tile) {
     read_slots_lazily(task.source, task.first_slot + first, std::min(kTileSlots, end - first),
                       may_end_early, tile);
@@ -380,7 +383,7 @@ void stream(const AttendTask& task) {
       write_rows(task.source, &ahead);
     }
     float* const kept =
-        task.logits == nullptr ? nullptr : task.logits + int64_t{i} * rows * kTileSlots;
+        task.kept == nullptr ? nullptr : task.kept + i * kept_tile_floats(true, rows);
     score<Element>(task, memory, tile, ahead, rows, dim);
     // The keys of this tile asked for the first kFarBytes of the next ones.
     const bool asks = adjacent_keys && has_adjacent_keys(ahead) && !is_last;
