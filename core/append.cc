@@ -10,6 +10,9 @@ namespace {
 
 constexpr const char* kAppend = "append";
 
+// The part of a slab that a segment which fills at once may take: larger ones leave gaps.
+constexpr size_t kSegmentsPerSlab = 8;
+
 }  // namespace
 
 Status Store::check_append(const Layer& layer, const RowView& k, const RowView& v,
@@ -66,11 +69,22 @@ Status Store::start_append(OpRunner& run, Layer& layer, const RowView& k, const 
   return grow(run, layer, k, v, tokens, items);
 }
 
+// Pages that fill at once are one segment: attention reads long runs, and plans few of them. Not
+// where slots leave from the front, for only whole segments go back to the pool.
+int32_t Store::pages_at_once() const {
+  if (trim_.recent >= 0 || insert_.interval > 0) return 1;
+  const SegmentShape page{SKV_CODEC_RAW, config_.page_slots};
+  const size_t bytes = layout_of(page, config_.dtype, config_.head_dim).bytes;
+  const size_t pages = pool_->slab_bytes() / kSegmentsPerSlab / bytes;
+  return static_cast<int32_t>(std::clamp<size_t>(pages, 1, index(INT32_MAX / config_.page_slots)));
+}
+
 Status Store::grow(OpRunner& run, Layer& layer, const RowView& k, const RowView& v, int32_t tokens,
                    std::vector<SkvAppendItem>* items) {
   // What is to be taken back holds the pages too.
   const int32_t own_references = layer.undo.before_trim.empty() ? 1 : 2;
   const size_t source_element = dtype_bytes(k.dtype);
+  const int32_t most_pages = pages_at_once();
   for (int32_t h = 0; h < config_.kv_heads; ++h) {
     HeadSegments& head = layer.heads[index(h)];
     Growth& growth = layer.undo.growths.emplace_back();
@@ -123,7 +137,9 @@ Status Store::grow(OpRunner& run, Layer& layer, const RowView& k, const RowView&
       Segment page;
       page.rotated = config_.rotate_keys ? 1 : 0;
       page.open = true;
-      SKV_RETURN_IF_ERROR(new_segment(SegmentShape{SKV_CODEC_RAW, config_.page_slots}, &page));
+      const int32_t pages = std::clamp((tokens - done) / config_.page_slots, 1, most_pages);
+      SKV_RETURN_IF_ERROR(
+          new_segment(SegmentShape{SKV_CODEC_RAW, pages * config_.page_slots}, &page));
       layer.tables_stale = true;
       head.segments.push_back(std::move(page));
       fill(head.segments.back());

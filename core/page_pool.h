@@ -57,6 +57,7 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
   size_t rounded(size_t bytes) const {
     return (bytes + page_bytes_ - 1) / page_bytes_ * page_bytes_;
   }
+  size_t slab_bytes() const { return slab_bytes_; }
   PoolStats stats() const;
   DeviceMemory& memory() const { return *memory_; }
 

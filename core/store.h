@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "core/op_runner.h"
@@ -128,7 +129,8 @@ class Store {
   int32_t recorded_queries(int32_t layer) const;
   ByteParts bytes(int32_t layer) const;
   int64_t recorded_query_bytes() const;
-  // Every stored byte and number, for comparing two states.
+  // Every stored byte and number, for comparing two states; not how appends cut raw slots into
+  // segments.
   Status snapshot(OpRunner& run, std::vector<uint8_t>* out) const;
 
  private:
@@ -196,6 +198,7 @@ class Store {
   Status grow(OpRunner& run, Layer& layer, const RowView& k, const RowView& v, int32_t tokens,
               std::vector<SkvAppendItem>* items);
   Status finish_append(OpRunner& run, int32_t layer);
+  int32_t pages_at_once() const;
   void undo_append(Layer& layer);
   void settle_append(Layer& layer);
   Status check_append(const Layer& layer, const RowView& k, const RowView& v, int32_t tokens) const;
@@ -212,6 +215,8 @@ class Store {
                       RecordPlan* plan) const;
   Status trimmed(OpRunner& run, const HeadSegments& head, const TrimPolicy& policy,
                  HeadSegments* result) const;
+  Status put_segments(OpRunner& run, std::span<const Segment> segments,
+                      std::vector<uint8_t>* out) const;
   Status check_layer(const char* op, int32_t layer) const;
   // Fails unless the queries of the last `count` tokens are recorded.
   static Status check_recorded(const char* op, const Layer& layer, int32_t count);

@@ -72,7 +72,9 @@ describeOp("fork", (backend, device) => {
     expect(pool.stats().bytesUsed).toBe(alone);
     // Each fork that writes copies the open page of every head, no more.
     for (const fork of forks) expect(fork.stats().bytes.total).toBe(alone);
-    const openPages = alone / Math.ceil(prefix / pageSlots);
+    using small = new KVCache(device, { ...shape, rope, pageSlots });
+    await feed(small, left, { to: 1 });
+    const openPages = small.stats().bytes.total;
     await feed(forks[0], right, { from: prefix, to: prefix + 1 });
     expect(pool.stats().bytesUsed - alone).toBe(openPages);
     await feed(forks[0], right, { from: prefix + 1, to: prefix + 2 });

@@ -1,9 +1,10 @@
 // PagePool: whole pages, given back when their last owner lets go, to the device when a slab is empty.
 import { expect, it } from "vitest";
-import { KVCache, PagePool, snapKV } from "../../lib/index.ts";
+import { KVCache, type KVCacheOptions, PagePool, slidingWindow, snapKV } from "../../lib/index.ts";
 import { describeOp } from "../harness/backends.ts";
 import { feed, filledCache, makePrompt, contentsOf } from "./fixtures.ts";
 
+const rope = { theta: 10_000, style: "neox" } as const;
 const shape = { layers: 2, queryHeads: 2, kvHeads: 1, headDim: 16, dtype: "f16" } as const;
 
 describeOp("PagePool", (_backend, device) => {
@@ -62,6 +63,33 @@ describeOp("PagePool", (_backend, device) => {
     using cache = await filledCache(device, makePrompt(shape, 5), { pool });
     expect(pool.stats().bytesUsed).toBe(cache.stats().bytes.total);
     expect(pool.stats().slabs).toBe(2);
+  });
+
+  it("pages that one append fills are one segment, up to an eighth of a slab", async () => {
+    const prompt = makePrompt(shape, 43);
+    const segmentsOf = async (options: Partial<KVCacheOptions>, chunk?: number) => {
+      using cache = new KVCache(device, { ...shape, rope, pageSlots: 4, ...options });
+      await feed(cache, prompt, { to: 42, chunk });
+      const { segments } = cache.stats().perLayer[0].heads[0];
+      // The room left is found.
+      await feed(cache, prompt, { from: 42 });
+      expect(cache.stats().perLayer[0].heads[0]).toMatchObject({ segments, slots: 43 });
+      return { segments, contents: await contentsOf(cache) };
+    };
+    const whole = await segmentsOf({});
+    expect(whole.segments).toBe(2);
+    const single = await segmentsOf({}, 1);
+    expect(single.segments).toBe(11);
+    expect(single.contents).toBe(whole.contents);
+    // 6 tokens: a page and two slots of the next; then those two are filled up first.
+    expect((await segmentsOf({}, 6)).segments).toBe(11);
+    // 10 tokens: 8 + 2, 2 + 8, ...
+    expect((await segmentsOf({}, 10)).segments).toBe(7);
+    // A page takes 4 * (2 * 32 + 4) = 272 bytes: three of them are within an eighth of 7 KiB.
+    using pool = new PagePool(device, { pageBytes: 64, slabBytes: 7168 });
+    expect((await segmentsOf({ pool })).segments).toBe(5);
+    // Slots leave from the front, and their pages with them.
+    expect((await segmentsOf({ method: slidingWindow({ tokens: 50 }) })).segments).toBe(11);
   });
 
   it("outlives its handle for the caches on it", async () => {
