@@ -1,11 +1,14 @@
 #include "binding/tensor_copy.h"
 
 #include <cstring>
+#include <utility>
 
 #include "core/check/checker.h"
 
 namespace spindlekv {
 namespace {
+
+constexpr int64_t kLongStretch = 4096;  // bytes
 
 // Calls visit(first element, elements) for every stretch of memory that is dense in logical order,
 // until it fails.
@@ -31,6 +34,14 @@ Status for_each_stretch(const TensorLayout& layout, Visit visit) {
   }
 }
 
+// Long stretches, the last axis at least, with longer gaps: reading those too would cost more than
+// single copies.
+bool is_sparse(const TensorLayout& layout) {
+  const int64_t rest = layout.span - layout.elements;
+  return rest > 3 * layout.elements && !layout.strides.empty() && layout.strides.back() == 1 &&
+         layout.shape.back() * static_cast<int64_t>(layout.element_bytes) >= kLongStretch;
+}
+
 }  // namespace
 
 TensorLayout layout_of_tensor(const TensorState& tensor) {
@@ -45,6 +56,16 @@ TensorLayout layout_of_tensor(const TensorState& tensor) {
 Status read_elements(OpRunner& run, const TensorLayout& layout, std::vector<std::byte>* bits) {
   bits->resize(static_cast<size_t>(layout.elements) * layout.element_bytes);
   if (layout.elements == 0) return run.synchronize();
+  if (is_sparse(layout)) {
+    std::byte* next = bits->data();
+    SKV_RETURN_IF_ERROR(for_each_stretch(layout, [&](int64_t first, int64_t count) {
+      const size_t bytes = static_cast<size_t>(count) * layout.element_bytes;
+      std::byte* const to = std::exchange(next, next + bytes);
+      return run.copy(to, layout.data + static_cast<size_t>(first) * layout.element_bytes, bytes,
+                      SKV_COPY_TO_HOST);
+    }));
+    return run.synchronize();
+  }
   // One copy of the whole span, then gathering on the host: many small copies would cost more.
   std::vector<std::byte> span(static_cast<size_t>(layout.span) * layout.element_bytes);
   SKV_RETURN_IF_ERROR(run.copy(span.data(), layout.data, span.size(), SKV_COPY_TO_HOST));

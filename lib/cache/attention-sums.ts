@@ -11,17 +11,11 @@ export interface KeptIndices {
   readonly counts: readonly number[];
 }
 
-/** Sums of one layer, [rows, capacity]. */
+/** Sums of one layer, [rows, slots]. */
 export interface LayerSums {
   readonly layer: number;
+  readonly slots: number;
   readonly values: Float32Array;
-}
-
-/** Slots of the longest head before, as far as the kept ones tell. */
-function slotsOf({ indices, stride, counts }: KeptIndices): number {
-  return Math.max(
-    ...counts.map((count, head) => (count > 0 ? (indices[head * stride + count - 1] ?? 0) + 1 : 0)),
-  );
 }
 
 /** Moves the numbers at the given slots, ascending, to the front; 0 behind them. Most slots follow the one before. */
@@ -94,28 +88,35 @@ export class AttentionSums implements Disposable {
     return this.target(layer).view({ shape: [rows, slots], strides: [this.#capacity, 1] });
   }
 
-  /** The sums of the given layers when only the given slots stay; this object stays as it is. */
-  keeping(kept: readonly KeptIndices[]): LayerSums[] {
+  /**
+   * The sums of the given layers when only the given slots stay; this object stays as it is.
+   *
+   * @param before slots of each layer's longest head, with those that go
+   */
+  keeping(kept: readonly KeptIndices[], before: readonly number[]): LayerSums[] {
     const { rows, kvHeads } = this.#shape;
     if (this.#all === undefined) return [];
-    this.reserve(Math.max(0, ...kept.map(slotsOf)));
     return kept.map(({ layer, indices, stride, counts }) => {
-      const values = this.target(layer).readSync();
+      const length = before[layer] ?? 0;
+      using sums = this.view(layer, length);
+      const values = sums.readSync();
       counts.forEach((count, head) => {
         const slots = indices.subarray(head * stride, head * stride + count);
         const first = (head * rows) / kvHeads;
         for (let row = first; row < first + rows / kvHeads; row++) {
-          const at = row * this.#capacity;
-          keepSlots(values.subarray(at, at + this.#capacity), slots);
+          keepSlots(values.subarray(row * length, (row + 1) * length), slots);
         }
       });
-      return { layer, values };
+      return { layer, slots: length, values };
     });
   }
 
   /** Takes over what {@link keeping} made. Fails only with the device. */
   replace(sums: readonly LayerSums[]): void {
-    for (const { layer, values } of sums) this.target(layer).write(values);
+    for (const { layer, slots, values } of sums) {
+      using view = this.view(layer, slots);
+      view.write(values);
+    }
   }
 
   /** An independent copy. */

@@ -43,7 +43,8 @@ export async function commitPlan(
   try {
     const kept = await rewrite(job, layers, thetas, draft, onProgress);
     throwIfAborted(job.signal);
-    const sums = cache.sums?.keeping(kept) ?? [];
+    const before = cache.layers.map(({ slots }) => Math.max(...slots));
+    const sums = cache.sums?.keeping(kept, before) ?? [];
     addon.draftCommit(draft);
     cache.sums?.replace(sums);
     cache.forgetSimilarity();
