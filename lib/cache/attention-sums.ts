@@ -12,10 +12,17 @@ export interface KeptIndices {
 }
 
 /** Sums of one layer, [rows, slots]. */
-export interface LayerSums {
+interface LayerSums {
   readonly layer: number;
   readonly slots: number;
   readonly values: Float32Array;
+}
+
+/** What {@link AttentionSums.keeping} made, to be taken over or disposed. */
+export interface KeptSums extends Disposable {
+  readonly layers: readonly LayerSums[];
+  /** All layers anew, [layers, rows, capacity], where most of the room would be left over. */
+  readonly smaller: Tensor<"f32"> | undefined;
 }
 
 /** Moves the numbers at the given slots, ascending, to the front; 0 behind them. Most slots follow the one before. */
@@ -71,7 +78,7 @@ export class AttentionSums implements Disposable {
       const from = row * this.#capacity;
       values.set(old.subarray(from, from + this.#capacity), row * capacity);
     }
-    this.#replace(values, capacity);
+    this.#adopt(Tensor.from(this.#device, "f32", [layers, rows, capacity], values));
   }
 
   /** Where attend adds: [rows, capacity] of one layer, or with layer -1 [layers, rows, capacity]. */
@@ -93,27 +100,62 @@ export class AttentionSums implements Disposable {
    *
    * @param before slots of each layer's longest head, with those that go
    */
-  keeping(kept: readonly KeptIndices[], before: readonly number[]): LayerSums[] {
-    const { rows, kvHeads } = this.#shape;
-    if (this.#all === undefined) return [];
-    return kept.map(({ layer, indices, stride, counts }) => {
-      const length = before[layer] ?? 0;
-      using sums = this.view(layer, length);
-      const values = sums.readSync();
-      counts.forEach((count, head) => {
-        const slots = indices.subarray(head * stride, head * stride + count);
-        const first = (head * rows) / kvHeads;
-        for (let row = first; row < first + rows / kvHeads; row++) {
-          keepSlots(values.subarray(row * length, (row + 1) * length), slots);
-        }
-      });
-      return { layer, slots: length, values };
+  keeping(kept: readonly KeptIndices[], before: readonly number[]): KeptSums {
+    const layers = this.#all === undefined ? [] : kept.map((each) => this.#keptOf(each, before));
+    const after = before.map((slots, layer) => {
+      const own = kept.find((each) => each.layer === layer);
+      return own === undefined ? slots : Math.max(...own.counts);
     });
+    const capacity = Math.max(kFirstCapacity, 2 * Math.max(...after));
+    const smaller =
+      2 * capacity <= this.#capacity ? this.#narrowed(layers, after, capacity) : undefined;
+    return { layers, smaller, [Symbol.dispose]: () => smaller?.dispose() };
   }
 
-  /** Takes over what {@link keeping} made. Fails only with the device. */
-  replace(sums: readonly LayerSums[]): void {
-    for (const { layer, slots, values } of sums) {
+  #keptOf({ layer, indices, stride, counts }: KeptIndices, before: readonly number[]): LayerSums {
+    const { rows, kvHeads } = this.#shape;
+    const length = before[layer] ?? 0;
+    const values = this.#read(layer, length);
+    counts.forEach((count, head) => {
+      const slots = indices.subarray(head * stride, head * stride + count);
+      const first = (head * rows) / kvHeads;
+      for (let row = first; row < first + rows / kvHeads; row++) {
+        keepSlots(values.subarray(row * length, (row + 1) * length), slots);
+      }
+    });
+    return { layer, slots: length, values };
+  }
+
+  /** All sums in rows of `capacity`: of the layers in `kept` those, of others the first `after` as they are. */
+  #narrowed(kept: readonly LayerSums[], after: readonly number[], capacity: number): Tensor<"f32"> {
+    const { layers, rows } = this.#shape;
+    const all = new Float32Array(layers * rows * capacity);
+    after.forEach((slots, layer) => {
+      const { values, slots: length } = kept.find((each) => each.layer === layer) ?? {
+        values: this.#read(layer, slots),
+        slots,
+      };
+      for (let row = 0; row < rows; row++) {
+        const from = row * length;
+        all.set(values.subarray(from, from + slots), (layer * rows + row) * capacity);
+      }
+    });
+    return Tensor.from(this.#device, "f32", [layers, rows, capacity], all);
+  }
+
+  /** Sums of a layer's first slots, [rows, slots]. */
+  #read(layer: number, slots: number): Float32Array {
+    using sums = this.view(layer, slots);
+    return sums.readSync();
+  }
+
+  /** Takes over what {@link keeping} made, which is not to be disposed then. Fails only with the device. */
+  replace({ layers, smaller }: KeptSums): void {
+    if (smaller !== undefined) {
+      this.#adopt(smaller);
+      return;
+    }
+    for (const { layer, slots, values } of layers) {
       using view = this.view(layer, slots);
       view.write(values);
     }
@@ -121,9 +163,10 @@ export class AttentionSums implements Disposable {
 
   /** An independent copy. */
   copy(): AttentionSums {
-    const values = this.#values();
     const sums = new AttentionSums(this.#device, this.#shape, this.mode);
-    if (values.length > 0) sums.#replace(values, this.#capacity);
+    if (this.#all !== undefined) {
+      sums.#adopt(Tensor.from(this.#device, "f32", this.#all.shape, this.#values()));
+    }
     return sums;
   }
 
@@ -132,10 +175,11 @@ export class AttentionSums implements Disposable {
     return this.#all === undefined ? new Float32Array(0) : this.#all.readSync();
   }
 
-  #replace(values: Float32Array, capacity: number): void {
+  /** Goes on with these, [layers, rows, capacity], in place of its own. */
+  #adopt(all: Tensor<"f32">): void {
     const { layers, rows } = this.#shape;
+    const capacity = all.shape[2] as number;
     this.dispose();
-    const all = Tensor.from(this.#device, "f32", [layers, rows, capacity], values);
     this.#all = all;
     this.#layers = Array.from({ length: layers }, (_, layer) =>
       all.view({ offset: layer * rows * capacity, shape: [rows, capacity] }),

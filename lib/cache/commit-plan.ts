@@ -44,9 +44,14 @@ export async function commitPlan(
     const kept = await rewrite(job, layers, thetas, draft, onProgress);
     throwIfAborted(job.signal);
     const before = cache.layers.map(({ slots }) => Math.max(...slots));
-    const sums = cache.sums?.keeping(kept, before) ?? [];
-    addon.draftCommit(draft);
-    cache.sums?.replace(sums);
+    const sums = cache.sums?.keeping(kept, before);
+    try {
+      addon.draftCommit(draft);
+    } catch (error) {
+      sums?.[Symbol.dispose]();
+      throw error;
+    }
+    if (sums !== undefined) cache.sums?.replace(sums);
     cache.forgetSimilarity();
     return kept;
   } finally {
