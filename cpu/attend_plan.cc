@@ -14,11 +14,14 @@ namespace spindlekv::cpu {
 namespace {
 
 // At least 512 slots of one head: 256 KiB of K and V at D = 128, f16. A piece begins with queries
-// to turn, sums to clear and a maximum to find, a few hundredths of that; so pieces are longer
-// where there are enough of them. Blocks have more work per slot.
+// to turn, sums to clear and a maximum to find, and reads a stretch of its own; so pieces are
+// longer where there are enough of them. In the end they are shorter, for threads that are done
+// wait for the others' last ones.
 constexpr int kStreamSlots = 8 * kTileSlots;
 constexpr int kMostStreamSlots = 128 * kTileSlots;
-constexpr int kEnoughPieces = 128;
+constexpr int kEnoughPieces = 16;
+constexpr int kShortPieces = 8;  // that make up a long one
+constexpr int kShortPart = 4;    // one in so many of an item's slots is read in short pieces
 constexpr int kBlockSlots = 32 * kTileSlots;
 // A codeword that a piece refers to costs as much as a value row, so pieces are long; the fewer
 // heads there are, the shorter, so that there is work for all threads.
@@ -47,15 +50,18 @@ PieceKind kind_of(const SkvRun& run, bool has_many_rows) {
 // Pieces of this kind hold slots of one run only.
 bool is_within_run(PieceKind kind) { return kind == PieceKind::kCodebook; }
 
-// How `slots` of each of the heads are cut, whatever the threads: sums depend on it.
-int piece_slots(PieceKind kind, int kv_heads, int slots) {
+// Slots of the piece that begins `done` slots after the first of a head's `slots`, whatever the
+// threads: sums depend on it.
+int piece_slots(PieceKind kind, int kv_head, int kv_heads, int slots, int done) {
   if (kind == PieceKind::kCodebook) {
     return kCodebookSlotsPerHead * std::clamp(kv_heads, kFewestCodebookHeads, kMostCodebookHeads);
   }
   if (kind == PieceKind::kBlock) return kBlockSlots;
-  const int64_t share = int64_t{kv_heads} * slots / kEnoughPieces;
-  return static_cast<int>(
-      std::clamp<int64_t>(share / kTileSlots * kTileSlots, kStreamSlots, kMostStreamSlots));
+  const int64_t all = int64_t{kv_heads} * slots;
+  const int64_t left = all - int64_t{kv_head} * slots - done;
+  const int64_t most = std::min<int64_t>(all / kEnoughPieces, kMostStreamSlots);
+  const int64_t wanted = left * kShortPart > all ? most : most / kShortPieces;
+  return std::max(kStreamSlots, static_cast<int>(wanted / kTileSlots * kTileSlots));
 }
 
 // What a line that reads these slots alone may be cut into: also together with others, whose rows
@@ -312,10 +318,11 @@ void AttendPlan::cut_rows(const int* begin, const int* end, int rows, RunRange r
   for_each_span(runs_of(lines_[*begin]) + range.first, range.end - range.first,
                 rows > kStreamRows || lines_[*begin].has_many_rows,
                 [&](PieceKind kind, int first, int slots) {
-                  const int size = piece_slots(kind, parts->params->kv_heads, slots);
-                  for (int done = 0; done < slots; done += size) {
-                    add_piece(kind, parts, n_parts, rows, first + done,
-                              std::min(size, slots - done));
+                  const AttendPart& part = *parts;
+                  for (int done = 0, size = 0; done < slots; done += size) {
+                    size = piece_slots(kind, part.kv_head, part.params->kv_heads, slots, done);
+                    size = std::min(size, slots - done);
+                    add_piece(kind, parts, n_parts, rows, first + done, size);
                   }
                 });
 }
