@@ -104,3 +104,53 @@ describeOp("a group of G heads with T queries puts mass G * T on its KV head", (
     });
   });
 });
+
+describeOp("accumulated scores of a long context", (backend, device) => {
+  const [long, short] = backend === "cpu" ? [9001, 5200] : [1500, 130];
+
+  it.each([
+    ["query-head", 1],
+    ["kv-head", 1],
+    ["kv-head", 3],
+  ] as const)(
+    "are sums over pieces of different lengths, per %s, %i queries",
+    async (scoreMode, queries) => {
+      await runCase(device, `seed=65 ${scoreMode} Tq=${queries}`, async (arena, random) => {
+        const [headDim, group] = [16, 3];
+        const heads = [long, short].map((slots, h) =>
+          makeHead(random.fork(`${h}`), {
+            headDim,
+            dtype: "f16",
+            slots,
+            runs: 4,
+            group,
+            hasMask: h === 1,
+          }),
+        );
+        const queryPosition = lastPosition(heads) - queries + 1;
+        const values: QueryValues = {
+          headDim,
+          group,
+          queries,
+          q: makeValues("normal", 2 * group * queries * headDim, "f16", random.fork("q")),
+          heads,
+          scale: 2, // logits far apart: the maximum moves on from tile to tile
+          causal: true,
+          queryPosition,
+          ropeQueryPosition: queryPosition,
+          reindex: false,
+        };
+        const setting = {
+          layout: "contiguous",
+          qDtype: "f16",
+          dtype: "f16",
+          scoreMode,
+          scoreStart: 0,
+        } as const;
+        const params = placeAttend(arena, values, setting);
+        ops.attend.sync(params);
+        compareAttend(values, setting, await readAttend(params), 1);
+      });
+    },
+  );
+});
