@@ -120,7 +120,7 @@ SkvRope read_rope(NumberReader* reader) {
   return rope;
 }
 
-// Sums of scores and their mode. Only the runs show how many slots they need: at least, of a head.
+// Sums of scores and their mode. They need room for the longest head, which only the runs tell.
 bool set_scores(const TensorState* sum, int32_t mode, int32_t query_heads, int32_t most_slots,
                 SkvAttendParams* params) {
   if (sum == nullptr) return mode == SKV_SCORE_NONE;

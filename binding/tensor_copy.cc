@@ -10,8 +10,8 @@ namespace {
 
 constexpr int64_t kLongStretch = 4096;  // bytes
 
-// Calls visit(first element, elements) for every stretch of memory that is dense in logical order,
-// until it fails.
+// Calls visit(offset, bytes) for every stretch of memory that is dense in logical order, until it
+// fails.
 template <typename Visit>
 Status for_each_stretch(const TensorLayout& layout, Visit visit) {
   if (layout.elements == 0) return ok_status();
@@ -27,7 +27,8 @@ Status for_each_stretch(const TensorLayout& layout, Visit visit) {
   for (;;) {
     int64_t first = 0;
     for (size_t axis = 0; axis < outer_axes; ++axis) first += index[axis] * layout.strides[axis];
-    SKV_RETURN_IF_ERROR(visit(first, stretch));
+    SKV_RETURN_IF_ERROR(visit(static_cast<size_t>(first) * layout.element_bytes,
+                              static_cast<size_t>(stretch) * layout.element_bytes));
     size_t axis = outer_axes;
     while (axis > 0 && ++index[axis - 1] == layout.shape[axis - 1]) index[--axis] = 0;
     if (axis == 0) return ok_status();
@@ -56,12 +57,10 @@ TensorLayout layout_of_tensor(const TensorState& tensor) {
 Status read_elements(OpRunner& run, const TensorLayout& layout, std::vector<std::byte>* bits) {
   bits->resize(static_cast<size_t>(layout.elements) * layout.element_bytes);
   if (layout.elements == 0) return run.synchronize();
+  std::byte* out = bits->data();
   if (is_sparse(layout)) {
-    std::byte* next = bits->data();
-    SKV_RETURN_IF_ERROR(for_each_stretch(layout, [&](int64_t first, int64_t count) {
-      const size_t bytes = static_cast<size_t>(count) * layout.element_bytes;
-      std::byte* const to = std::exchange(next, next + bytes);
-      return run.copy(to, layout.data + static_cast<size_t>(first) * layout.element_bytes, bytes,
+    SKV_RETURN_IF_ERROR(for_each_stretch(layout, [&](size_t offset, size_t bytes) {
+      return run.copy(std::exchange(out, out + bytes), layout.data + offset, bytes,
                       SKV_COPY_TO_HOST);
     }));
     return run.synchronize();
@@ -70,22 +69,16 @@ Status read_elements(OpRunner& run, const TensorLayout& layout, std::vector<std:
   std::vector<std::byte> span(static_cast<size_t>(layout.span) * layout.element_bytes);
   SKV_RETURN_IF_ERROR(run.copy(span.data(), layout.data, span.size(), SKV_COPY_TO_HOST));
   SKV_RETURN_IF_ERROR(run.synchronize());
-  std::byte* out = bits->data();
-  return for_each_stretch(layout, [&](int64_t first, int64_t count) {
-    const size_t bytes = static_cast<size_t>(count) * layout.element_bytes;
-    std::memcpy(out, span.data() + static_cast<size_t>(first) * layout.element_bytes, bytes);
-    out += bytes;
+  return for_each_stretch(layout, [&](size_t offset, size_t bytes) {
+    std::memcpy(std::exchange(out, out + bytes), span.data() + offset, bytes);
     return ok_status();
   });
 }
 
 Status write_elements(OpRunner& run, const TensorLayout& layout, const std::byte* bits) {
-  return for_each_stretch(layout, [&](int64_t first, int64_t count) {
-    const size_t bytes = static_cast<size_t>(count) * layout.element_bytes;
-    const Status status = run.copy(layout.data + static_cast<size_t>(first) * layout.element_bytes,
-                                   bits, bytes, SKV_COPY_TO_DEVICE);
-    bits += bytes;
-    return status;
+  return for_each_stretch(layout, [&](size_t offset, size_t bytes) {
+    return run.copy(layout.data + offset, std::exchange(bits, bits + bytes), bytes,
+                    SKV_COPY_TO_DEVICE);
   });
 }
 

@@ -84,7 +84,6 @@ Status Store::grow(OpRunner& run, Layer& layer, const RowView& k, const RowView&
   // What is to be taken back holds the pages too.
   const int32_t own_references = layer.undo.before_trim.empty() ? 1 : 2;
   const size_t source_element = dtype_bytes(k.dtype);
-  const int32_t most_pages = pages_at_once();
   for (int32_t h = 0; h < config_.kv_heads; ++h) {
     HeadSegments& head = layer.heads[index(h)];
     Growth& growth = layer.undo.growths.emplace_back();
@@ -137,7 +136,7 @@ Status Store::grow(OpRunner& run, Layer& layer, const RowView& k, const RowView&
       Segment page;
       page.rotated = config_.rotate_keys ? 1 : 0;
       page.open = true;
-      const int32_t pages = std::clamp((tokens - done) / config_.page_slots, 1, most_pages);
+      const int32_t pages = std::clamp((tokens - done) / config_.page_slots, 1, pages_at_once());
       SKV_RETURN_IF_ERROR(
           new_segment(SegmentShape{SKV_CODEC_RAW, pages * config_.page_slots}, &page));
       layer.tables_stale = true;

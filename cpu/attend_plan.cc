@@ -218,7 +218,7 @@ void AttendPlan::add(const SkvAttendParams& params, const QueryBlocks& cut, int 
   }
 }
 
-// The logits of one that accumulates scores belong to it alone: its tiles are added up by whoever
+// What one that accumulates scores keeps belongs to it alone: its tiles are added up by whoever
 // merges it.
 bool AttendPlan::may_share(const AttendLine& line) const {
   return sharers_ > 1 && !line.accumulates && head_of(line).slots > 0;

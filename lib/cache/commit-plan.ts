@@ -43,8 +43,10 @@ export async function commitPlan(
   try {
     const kept = await rewrite(job, layers, thetas, draft, onProgress);
     throwIfAborted(job.signal);
-    const before = cache.layers.map(({ slots }) => Math.max(...slots));
-    const sums = cache.sums?.keeping(kept, before);
+    const sums = cache.sums?.keeping(
+      kept,
+      cache.layers.map(({ slots }) => Math.max(...slots)),
+    );
     try {
       addon.draftCommit(draft);
     } catch (error) {

@@ -40,20 +40,28 @@ const prelude = `
   const expected = Array.from({ length: rows * columns }, (_, i) => i % 7).reduce((a, b) => a + b, 0);
 `;
 
-function runProgram(program: string) {
-  return runChild(`${prelude}\n${program}\ninput.dispose(); out.dispose(); device.dispose();`);
+/** What the program's `report(more)` told, once it is sure that all of its work was right. */
+async function reportOf(program: string) {
+  const result = await runChild(`
+    ${prelude}
+    const report = (sums, more) => console.log(
+      JSON.stringify({ ...more, threads: threads(), right: sums.length === 1 && sums[0] === expected }),
+    );
+    ${program}
+    input.dispose(); out.dispose(); device.dispose();
+  `);
+  expect(result).toMatchObject(success);
+  const { right, ...report } = JSON.parse(result.stdout);
+  expect(right).toBe(true);
+  return report;
 }
 
 describe.runIf(canPin)("threads of the CPU backend", () => {
   it("stay on the processors of the process", async () => {
-    const result = await runProgram(`
+    const { cpus, threads } = await reportOf(`
       const cpus = allowed(process.pid);
-      const sums = await work();
-      console.log(JSON.stringify({ cpus, threads: threads(), right: sums.length === 1 && sums[0] === expected }));
+      report(await work(), { cpus });
     `);
-    expect(result).toMatchObject(success);
-    const { cpus, threads, right } = JSON.parse(result.stdout);
-    expect(right).toBe(true);
     expect(threads).toHaveLength(3);
     for (const { allowed } of threads) {
       expect(allowed.length).toBeGreaterThan(0);
@@ -61,35 +69,17 @@ describe.runIf(canPin)("threads of the CPU backend", () => {
     }
   });
 
-  it("stay where they were pinned from outside while they ran", async () => {
-    const result = await runProgram(`
-      const cpus = allowed(process.pid);
-      await work();
-      const at = cpus.at(-1);
+  // The first processor and the last one: threads that have kept off another so far are among them.
+  it.each([
+    ["from the start", "", 0],
+    ["while they ran", "await work();", -1],
+  ])("stay where the process was pinned from outside %s", async (_, before, index) => {
+    const { at, threads } = await reportOf(`
+      const at = allowed(process.pid).at(${index});
+      ${before}
       for (const id of readdirSync("/proc/self/task")) pin(id, at);
-      const sums = await work();
-      console.log(JSON.stringify({ at, threads: threads(), right: sums.length === 1 && sums[0] === expected }));
+      report(await work(), { at });
     `);
-    expect(result).toMatchObject(success);
-    const { at, threads, right } = JSON.parse(result.stdout);
-    expect(right).toBe(true);
-    expect(threads.map((thread: { allowed: number[] }) => thread.allowed)).toEqual([
-      [at],
-      [at],
-      [at],
-    ]);
-  });
-
-  it("work where the process has one processor", async () => {
-    const result = await runProgram(`
-      const [at] = allowed(process.pid);
-      for (const id of readdirSync("/proc/self/task")) pin(id, at);
-      const sums = await work();
-      console.log(JSON.stringify({ at, threads: threads(), right: sums.length === 1 && sums[0] === expected }));
-    `);
-    expect(result).toMatchObject(success);
-    const { at, threads, right } = JSON.parse(result.stdout);
-    expect(right).toBe(true);
     expect(threads.map((thread: { allowed: number[] }) => thread.allowed)).toEqual([
       [at],
       [at],
