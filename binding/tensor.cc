@@ -234,7 +234,8 @@ napi_value data_of(napi_env env, int32_t dtype, bool raw, const std::vector<std:
 // ---- functions of the addon
 // ----------------------------------------------------------------------
 
-// (object, device, { dtype, shape }, data?) => number: zeros, or a copy of data.
+// (object, device, { dtype, shape, cleared }, data?) => number: a copy of data, zeros, or what the
+// memory held.
 Napi::Value create_tensor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments args(env, "Tensor");
@@ -243,6 +244,7 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
   auto state = std::make_shared<TensorState>();
   state->dtype = options.choice("dtype", kDtypeNames);
   state->shape = options.sizes("shape");
+  const bool is_cleared = options.flag_or("cleared", true);
   const int64_t elements = product(state->shape);
   if (elements > kMostElements) args.fail("shape", "fewer elements", "too many to address");
   std::vector<std::byte> bits;
@@ -257,8 +259,11 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
   Status status = TensorStorage::allocate(device, bytes, &state->storage, "Tensor");
   if (is_ok(status)) {
     OpRunner& run = device->runner();
-    status = has_data ? write_elements(run, layout_of_tensor(*state), bits.data())
-                      : run.fill(state->data(), 0, bytes);
+    if (has_data) {
+      status = write_elements(run, layout_of_tensor(*state), bits.data());
+    } else if (is_cleared) {
+      status = run.fill(state->data(), 0, bytes);
+    }
     status = device->note(status);
   }
   if (!is_ok(status)) {

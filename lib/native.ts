@@ -68,7 +68,7 @@ export interface NativeAddon extends OpFunctions {
   createTensor(
     tensor: object,
     device: object,
-    options: { dtype: string; shape: readonly number[] },
+    options: { dtype: string; shape: readonly number[]; cleared: boolean },
     data?: TensorData,
   ): number;
   viewTensor(

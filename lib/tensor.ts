@@ -43,6 +43,7 @@ export type DataOf<T extends DType> = T extends "f32" | "f16" | "bf16"
 
 type Source =
   | { readonly kind: "new"; readonly data: TensorData | undefined }
+  | { readonly kind: "empty" }
   | {
       readonly kind: "view";
       readonly of: Tensor;
@@ -112,7 +113,9 @@ export class Tensor<T extends DType = DType> {
       return;
     }
     this.strides = Object.freeze(denseStrides(shape));
-    this.#handle = native().createTensor(this, device, { dtype, shape }, source.data);
+    const isEmpty = source.kind === "empty";
+    const options = { dtype, shape, cleared: !isEmpty };
+    this.#handle = native().createTensor(this, device, options, isEmpty ? undefined : source.data);
     watchForLeak(this, "Tensor");
   }
 
@@ -152,6 +155,16 @@ export class Tensor<T extends DType = DType> {
     const sizes = checkSizes("Tensor.from", "shape", shape);
     const typed = toTyped("Tensor.from", dtype, data);
     return new Tensor(device, dtype, sizes, { kind: "new", data: typed });
+  }
+
+  /**
+   * A new tensor whose elements are whatever its memory held: for what an op writes as a whole, where zeros would be
+   * written for nothing, and on the JavaScript thread.
+   *
+   * @internal
+   */
+  static empty<T extends DType>(device: Device, dtype: T, shape: readonly number[]): Tensor<T> {
+    return new Tensor(device, dtype, checkSizes("Tensor.empty", "shape", shape), { kind: "empty" });
   }
 
   /**

@@ -266,9 +266,9 @@ async function readLayer(job: CompressionJob, layer: number): Promise<Tensor[]> 
   const rows: Tensor[] = [];
   try {
     for (const [head, { slots }] of info.heads.entries()) {
-      const k = Tensor.zeros(cache.device, dtype ?? "f16", [slots, headDim]);
+      const k = Tensor.empty(cache.device, dtype ?? "f16", [slots, headDim]);
       rows.push(k);
-      const v = Tensor.zeros(cache.device, dtype ?? "f16", [slots, headDim]);
+      const v = Tensor.empty(cache.device, dtype ?? "f16", [slots, headDim]);
       rows.push(v);
       await storeAddon().storeReadRaw(cache, { layer, head, k, v });
     }
@@ -298,7 +298,7 @@ async function buildGraphs(job: CompressionJob, layer: number, thetas: Thetas): 
     };
     const problems = rows.map((x, index) => {
       const slots = x.shape[0] as number;
-      const graph = Tensor.zeros(device, "u64", [slots, Math.ceil(slots / 64)]);
+      const graph = Tensor.empty(device, "u64", [slots, Math.ceil(slots / 64)]);
       graphs.push(graph);
       return {
         x,
