@@ -80,6 +80,7 @@ set(SKV_CPU_ISA_SOURCES
   cpu/isa/similarity.cc
   cpu/isa/similarity_bits.cc
   cpu/isa/similarity_filter.cc
+  cpu/isa/similarity_filter_amx.cc
   cpu/isa/similarity_rows.cc
   cpu/isa/turned_scores.cc
   cpu/isa/window_scores.cc

@@ -46,7 +46,7 @@ void lay_out(const SkvBuildCodebookParams& params, const SkvCodebookProblem& pro
     work->distinct = carver.take<int32_t>(work->loaded);
     work->folded = carver.take<uint64_t>(work->loaded * words);
     if (filters) {
-      work->quantised = carver.take<int16_t>(work->loaded * head_dim);
+      work->quantised = carver.take<int16_t>(words_of(work->loaded) * kPanelRows * head_dim);
       work->slacks = carver.take<int32_t>(work->loaded);
       work->pairs = carver.take<int32_t>(words_of(work->loaded) * kPanelRows * head_dim / 2);
     }

@@ -44,7 +44,7 @@ struct CodebookWork {
       nullptr;  // [n_distinct, words] graph of the classes, where some rows are alike
 
   // Integer form of the classes, at kUnitExponent, where the filter pays.
-  int16_t* quantised = nullptr;  // [n_distinct, D]
+  int16_t* quantised = nullptr;  // blocks of [64, D], as the filter lays them
   int32_t* slacks = nullptr;     // [n_distinct]
   int32_t* pairs = nullptr;      // [ceil(n_distinct / 64), D / 2, 64] panels of them
 

@@ -103,16 +103,13 @@ int32_t gather_units(const CodebookCall& call, const CodebookWork& work, int64_t
 void quantise_classes(const CodebookCall& call, const CodebookWork& work, int64_t block) {
   const int32_t head_dim = call.params.head_dim;
   const float* units[kPanelRows] = {};
-  const int16_t* quantised[kPanelRows] = {};
   const int32_t count = gather_units(call, work, block, units);
+  int16_t* const rows = work.quantised + block * kPanelRows * head_dim;
   for (int32_t i = 0; i < count; ++i) {
-    const int64_t at = block * kPanelRows + i;
-    int16_t* const own = work.quantised + at * head_dim;
-    work.slacks[at] = call.filter.quantise_row(units[i], head_dim, kUnitExponent, own);
-    quantised[i] = own;
+    work.slacks[block * kPanelRows + i] =
+        call.filter.quantise_row(units[i], head_dim, kUnitExponent, rows + i * head_dim);
   }
-  call.filter.pack_pairs(quantised, count, head_dim,
-                         work.pairs + block * kPanelRows * head_dim / 2);
+  call.filter.lay_block(rows, count, head_dim, work.pairs + block * kPanelRows * head_dim / 2);
 }
 
 // One row of tiles: classes [64 block, 64 block + 64) against all classes up to them.
@@ -168,9 +165,9 @@ class TileRow {
       high[c] = limit_ + slack + rounding;
     }
     uint64_t maybe[kPanelRows];
-    call_.filter.filter_bits(work_.quantised + block_ * kPanelRows * head_dim, rows_, head_dim,
-                             work_.pairs + other * kPanelRows * head_dim / 2, start_, margin_, low,
-                             high, maybe, tile);
+    call_.filter.block_bits(work_.quantised + block_ * kPanelRows * head_dim, rows_, head_dim,
+                            work_.pairs + other * kPanelRows * head_dim / 2, start_, margin_, low,
+                            high, maybe, tile);
     int32_t undecided = 0;
     for (int32_t r = 0; r < rows_; ++r) {
       const uint64_t open = maybe[r] & ~tile[r];

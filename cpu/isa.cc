@@ -38,15 +38,16 @@ bool has_avx512() {
 bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 
 #if defined(__linux__)
-// The processor multiplies bf16 tiles, the system saves their registers, and lets this process use
-// them: all its threads from then on, for the rest of its life.
+// The processor multiplies tiles of bf16 and of bytes, the system saves their registers, and lets
+// this process use them: all its threads from then on, for the rest of its life.
 bool has_amx() {
-  constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
+  constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;
+  constexpr unsigned kAmx = kAmxBf16 | kAmxTile | kAmxInt8;
   constexpr unsigned kTileState = 3u << 17;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
   unsigned eax, ebx, ecx, edx;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
-  if ((edx & kAmxBf16) == 0 || (edx & kAmxTile) == 0) return false;
+  if ((edx & kAmx) != kAmx) return false;
   unsigned low, high;
   asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (low & kTileState) == kTileState &&

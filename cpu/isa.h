@@ -14,7 +14,8 @@ namespace spindlekv::cpu {
 
 // kBaseline is what the compiler assumes without flags: SSE2 on x86-64, NEON on AArch64.
 // kAvx512Vnni is kAvx512 on a processor that also multiplies int16 pairs in one instruction, kAmx
-// that on one with a matrix unit for bf16; only the kernels that use those tell them apart.
+// that on one with a matrix unit for bf16 and bytes; only the kernels that use those tell them
+// apart.
 enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Vnni, kAmx };
 
 // "baseline" ("neon" on AArch64), "avx2", "avx512", "avx512vnni" or "amx".

@@ -1,5 +1,5 @@
-// The matrix unit of x86-64 (AMX): eight registers of 16 rows of 64 bytes, and products of bf16
-// pairs summed in f32.
+// The matrix unit of x86-64 (AMX): eight registers of 16 rows of 64 bytes, products of bf16 pairs
+// summed in f32, and products of fours of bytes summed in int32.
 //
 // As assembly, so that sources need not be compiled once more for processors that have it. All
 // tiles have their full size, whatever they are used for.
@@ -10,7 +10,7 @@
 namespace spindlekv::cpu::SKV_ISA {
 
 inline constexpr int kUnitRows = 16;   // of a tile
-inline constexpr int kUnitBytes = 64;  // of a row: 16 floats, or 16 pairs of bf16
+inline constexpr int kUnitBytes = 64;  // of a row: 16 floats, 16 pairs of bf16 or 64 bytes
 inline constexpr int kUnitTileBytes = kUnitRows * kUnitBytes;
 
 // The calling thread's unit is configured while one of these lives.
@@ -54,6 +54,11 @@ static inline void tile_store(void* to, int64_t stride = kUnitBytes) {
 template <int kSum, int kA, int kB>
 static inline void tile_dot() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kA), "i"(kB));
+}
+// sum[m][n] += sum_k of the four products of a[m]'s bytes 4 k + i with b[k]'s bytes 4 n + i.
+template <int kSum, int kA, int kB>
+static inline void tile_dot_bytes() {
+  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kA), "i"(kB));
 }
 
 }  // namespace spindlekv::cpu::SKV_ISA

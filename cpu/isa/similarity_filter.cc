@@ -49,13 +49,12 @@ float rough_square(const float* row, int32_t head_dim) {
 }
 
 int32_t quantise_row(const float* row, int32_t head_dim, int32_t exponent, int16_t* out) {
-  constexpr float kMost = 32767.0f;
   // The sums below are of at most 128 squares a lane, each rounded twice: relative error < 2^-16.
   constexpr double kSumError = 1.0 + 0x1p-15;
   if (exponent >= kLeastExponent && exponent <= kMostExponent) {
     const Vec factor = splat(float_of_bits(static_cast<uint32_t>(exponent + 127) << 23));
-    const Vec most = splat(kMost);
-    const Vec least = splat(-kMost);
+    const Vec most = splat(kMostValue);
+    const Vec least = splat(-kMostValue);
     Vec squares = zero();
     Vec errors = zero();
     const auto round = [&](Vec x) {
@@ -158,6 +157,12 @@ void filter_bits(const int16_t* rows, int32_t count, int32_t head_dim, const int
   }
 }
 
+void lay_block(int16_t* rows, int32_t count, int32_t head_dim, int32_t* panel) {
+  const int16_t* each[kPanelRows] = {};
+  for (int32_t i = 0; i < count; ++i) each[i] = rows + static_cast<int64_t>(i) * head_dim;
+  pack_pairs(each, count, head_dim, panel);
+}
+
 template <int kRows>
 inline void rank_rows(const int16_t* rows, int32_t first, int32_t head_dim, const int32_t* panel,
                       int32_t mask, int base, int32_t (*keys)[kPanelRows]) {
@@ -201,6 +206,8 @@ constexpr FilterKernels kKernels = {.pays = true,
                                     .quantise_row = quantise_row,
                                     .pack_pairs = pack_pairs,
                                     .filter_bits = filter_bits,
+                                    .lay_block = lay_block,
+                                    .block_bits = filter_bits,
                                     .filter_largest = filter_largest};
 
 }  // namespace
@@ -210,6 +217,18 @@ constexpr FilterKernels kKernels = {.pays = true,
 // nothing.
 extern const FilterKernels filter_kernels = {};
 extern const FilterKernels filter_kernels_vnni = kKernels;
+
+void lay_block_amx(int16_t* rows, int32_t count, int32_t head_dim, int32_t* panel);
+void block_bits_amx(const int16_t* rows, int32_t count, int32_t head_dim, const int32_t* panel,
+                    const int32_t* start, const int32_t* margin, const int32_t* low,
+                    const int32_t* high, uint64_t* maybe, uint64_t* sure);
+
+constexpr FilterKernels with_matrix_unit(FilterKernels kernels) {
+  kernels.lay_block = lay_block_amx;
+  kernels.block_bits = block_bits_amx;
+  return kernels;
+}
+extern const FilterKernels filter_kernels_amx = with_matrix_unit(kKernels);
 #else
 extern const FilterKernels filter_kernels = kKernels;
 #endif

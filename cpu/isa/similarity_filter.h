@@ -21,8 +21,8 @@
 //
 // int32 suffices: by Cauchy-Schwarz |n|, and every partial sum over a subset of dims, is at most
 // (kNormLimit + kErrorLimit)^2 < 1.1 * 2^30; adding a start of at most 2^29 + slack stays below
-// 2^31. A pair of products is at most 2 * 32767^2 < 2^31. test/ops/similarity-filter.test.ts guards
-// the limits.
+// 2^31. A pair of products is at most 2 * kMostValue^2 < 2^31. test/ops/similarity-filter.test.ts
+// guards the limits.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,9 @@ inline constexpr int32_t kLeastExponent = -25;
 inline constexpr int32_t kMostExponent = 55;
 // Norms up to 1.007 at kUnitExponent: units, also after rounding to bf16 (1 + 2^-9).
 inline constexpr double kNormLimit = 33000.0;
-// Rounding moves each of 512 dims by 1/2 at most: 12 in all; a dim cut to 32767 by 233 at most.
+// Largest value, so that each is two signed bytes. Rounding moves each of 512 dims by 1/2 at most:
+// 12 in all; a dim of a unit is cut by 129 at most.
+inline constexpr float kMostValue = 127.0f * 256.0f + 127.0f;
 inline constexpr double kErrorLimit = 256.0;
 inline constexpr int32_t kNoSlack = -1;
 
@@ -61,6 +63,13 @@ struct FilterKernels {
   void (*filter_bits)(const int16_t* rows, int32_t count, int32_t head_dim, const int32_t* panel,
                       const int32_t* start, const int32_t* margin, const int32_t* low,
                       const int32_t* high, uint64_t* maybe, uint64_t* sure);
+  // The same for blocks of kPanelRows rows that are all compared with each other. lay_block makes
+  // the panel of `count` rows and changes the rows, which have room for kPanelRows, to what
+  // block_bits reads.
+  void (*lay_block)(int16_t* rows, int32_t count, int32_t head_dim, int32_t* panel);
+  void (*block_bits)(const int16_t* rows, int32_t count, int32_t head_dim, const int32_t* panel,
+                     const int32_t* start, const int32_t* margin, const int32_t* low,
+                     const int32_t* high, uint64_t* maybe, uint64_t* sure);
   // For each lane i the kRanks largest keys over `count` rows: rows[r] . (row i of the panel) with
   // the bits of `mask` (2^b - 1 >= count - 1) replaced by r; INT32_MIN where there are fewer.
   void (*filter_largest)(const int16_t* rows, int32_t count, int32_t head_dim, const int32_t* panel,
@@ -72,11 +81,13 @@ SKV_DECLARE_ISA_TABLE(FilterKernels, filter_kernels)
 #if defined(SKV_HAS_ISA_AVX512)
 namespace avx512 {
 extern const FilterKernels filter_kernels_vnni;
-}
+extern const FilterKernels filter_kernels_amx;
+}  // namespace avx512
 #endif
 
 static inline const FilterKernels& filter_for(Isa isa) {
 #if defined(SKV_HAS_ISA_AVX512)
+  if (isa == Isa::kAmx) return avx512::filter_kernels_amx;
   if (isa >= Isa::kAvx512Vnni) return avx512::filter_kernels_vnni;
 #endif
   return filter_kernels_for(isa);
