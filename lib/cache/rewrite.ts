@@ -200,8 +200,12 @@ async function coverLayer(
   const total = kept.reduce((a, b) => a + b, 0);
   const stride = selection.indices.shape[1] as number;
   const key = `${layer} ${thetas.k} ${thetas.v}`;
-  const size = graphBytes(job, layer);
-  const isKept = codec.codewords === 0 && cache.similarity.admits(key, size);
+  const { heads } = job.infos[layer] as StoreLayerInfo;
+  const size = graphBytes(heads.map(({ slots }) => slots));
+  // Raised thetas are tried once each.
+  const isRaised = thetas.k !== codec.thetaK || thetas.v !== codec.thetaV;
+  const isKept =
+    codec.codewords === 0 && !isRaised && cache.similarity.admits(key, size, graphBytes(kept));
   const rows = isKept ? [] : await readLayer(job, layer);
   const graphs = isKept
     ? await cache.similarity.get(key, size, () => buildGraphs(job, layer, thetas))
@@ -252,10 +256,9 @@ async function coverLayer(
   }
 }
 
-/** Bytes of a layer's similarity graphs: a bit a pair of slots, for K and V. */
-function graphBytes(job: CompressionJob, layer: number): number {
-  const { heads } = job.infos[layer] as StoreLayerInfo;
-  return heads.reduce((sum, { slots }) => sum + 2 * slots * Math.ceil(slots / 64) * 8, 0);
+/** Bytes of similarity graphs of heads of so many slots: a bit a pair of slots, for K and V. */
+function graphBytes(slots: readonly number[]): number {
+  return slots.reduce((sum, count) => sum + 2 * count * Math.ceil(count / 64) * 8, 0);
 }
 
 /** K and V rows before RoPE of every head of a layer: [k0, v0, k1, v1, ...]; the caller disposes. */

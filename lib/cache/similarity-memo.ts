@@ -6,6 +6,9 @@ import type { Tensor } from "../tensor.js";
  */
 const kMemoBytes = 2 * 2 ** 30;
 
+/** Graphs of a layer that are built whole in a moment, however few of its slots a trial asks for. */
+const kSmallGraphBytes = 2 ** 24;
+
 /**
  * Similarity graphs of a cache's raw slots, kept while its contents stay as they are: a budget search, several
  * keep values and forks of the same contents all read the same ones.
@@ -42,9 +45,17 @@ export class SimilarityMemo {
     return this.#graphs.size === 0;
   }
 
-  /** Whether the graphs under `key` are there, or fit beside the others. */
-  admits(key: string, bytes: number): boolean {
-    return this.#graphs.has(key) || this.#bytes + bytes <= kMemoBytes;
+  /**
+   * Whether the graphs under `key` are there, or fit beside the others and are worth building whole: a graph takes time
+   * as it takes memory, so one of half the bytes that is not kept costs the same after two trials.
+   *
+   * @param bytes of the whole graphs
+   * @param needed bytes of the graphs of the slots that a trial selects
+   */
+  admits(key: string, bytes: number, needed: number): boolean {
+    if (this.#graphs.has(key)) return true;
+    const isWorthIt = bytes <= kSmallGraphBytes || 2 * needed >= bytes;
+    return isWorthIt && this.#bytes + bytes <= kMemoBytes;
   }
 
   /**

@@ -1,6 +1,6 @@
 /** From a method's target to the total of ranked slots, and to the thetas of its codebooks. */
 import { argumentError } from "../errors.js";
-import { searchBudget } from "./budget-search.js";
+import { kEnough, searchBudget } from "./budget-search.js";
 import { layerPlans } from "./commit-plan.js";
 import { type CompressionJob, throwIfAborted } from "./compression-job.js";
 import type {
@@ -70,8 +70,13 @@ async function searchSize(
     return await sumOneOverRanks(job.cache, await plannedBytes(job, layerPlans(scores, plan), at));
   };
   const most = job.layers * job.context;
-  const found = await searchBudget(goal, most, async (total) =>
-    bytesOf(await planner(total), thetas),
+  // Codebooks are found in the time of the square of their slots: from few to many, from what would fit without them.
+  const first = codec.id === "codebook" ? Math.floor((most * goal) / nativeBytes) : most;
+  const found = await searchBudget(
+    goal,
+    most,
+    async (total) => bytesOf(await planner(total), thetas),
+    first,
   );
   if (found === null) {
     throw belowProtected(await bytesOf(await planner(0), thetas), nativeBytes, goal);
@@ -82,7 +87,7 @@ async function searchSize(
     return { total, thetas, trials };
   }
   const plan = await planner(total);
-  const raised = await raiseThetas(codec, goal, (at) => bytesOf(plan, at));
+  const raised = await raiseThetas(codec, found.trial.bytes, goal, (at) => bytesOf(plan, at));
   return { total, thetas: raised.thetas, trials: trials + raised.trials };
 }
 
@@ -95,9 +100,14 @@ function belowProtected(least: number, nativeBytes: number, goal: number): Error
   );
 }
 
-/** Spends what is left of the budget on higher thetas, both raised by the same share of their distance to 1. */
+/**
+ * Spends what is left of the budget on higher thetas, both raised by the same share of their distance to 1.
+ *
+ * @param bytes with the thetas as they are
+ */
 async function raiseThetas(
   codec: CodebookCodec,
+  bytes: number,
   goal: number,
   bytesOf: (thetas: Thetas) => Promise<number>,
 ): Promise<{ thetas: Thetas; trials: number }> {
@@ -105,15 +115,19 @@ async function raiseThetas(
     k: 1 - (1 - codec.thetaK) * (1 - share),
     v: 1 - (1 - codec.thetaV) * (1 - share),
   });
+  const rounds = 6; // leaves 1/64 of the way unspent
   let low = 0;
   let high = 1;
-  const rounds = 6; // leaves 1/64 of the way unspent
-  for (let round = 0; round < rounds; round++) {
+  let used = bytes;
+  let trials = 0;
+  while (trials < rounds && used < kEnough * goal) {
     const middle = (low + high) / 2;
-    if ((await bytesOf(at(middle))) <= goal) low = middle;
+    const tried = await bytesOf(at(middle));
+    trials += 1;
+    if (tried <= goal) [low, used] = [middle, tried];
     else high = middle;
   }
-  return { thetas: at(low), trials: rounds };
+  return { thetas: at(low), trials };
 }
 
 /**

@@ -36,15 +36,27 @@ describe("SimilarityMemo", () => {
   it("takes graphs up to its size, and again what failed or was known", async () => {
     const memo = new SimilarityMemo();
     const half = 2 ** 30;
-    expect(memo.admits("0", 2 * half)).toBe(true);
-    expect(memo.admits("0", 2 * half + 1)).toBe(false);
+    const admits = (key: string, bytes: number) => memo.admits(key, bytes, bytes);
+    expect(admits("0", 2 * half)).toBe(true);
+    expect(admits("0", 2 * half + 1)).toBe(false);
     await memo.get("0", half, graphs);
     await expect(memo.get("1", half, () => Promise.reject(new Error("no")))).rejects.toThrow("no");
-    expect(memo.admits("1", half)).toBe(true);
+    expect(admits("1", half)).toBe(true);
     await memo.get("1", half, graphs);
-    expect([memo.admits("0", half), memo.admits("2", 1)]).toEqual([true, false]);
+    expect([admits("0", half), admits("2", 1)]).toEqual([true, false]);
     memo.release();
-    expect(memo.admits("2", 1)).toBe(true);
+    expect(admits("2", 1)).toBe(true);
+  });
+
+  it("takes large graphs only for trials of many slots, unless they are there", async () => {
+    const memo = new SimilarityMemo();
+    const [small, large] = [2 ** 24, 2 ** 25];
+    expect(memo.admits("0", small, 0)).toBe(true);
+    expect(memo.admits("0", large, large / 2 - 1)).toBe(false);
+    expect(memo.admits("0", large, large / 2)).toBe(true);
+    await memo.get("0", large, graphs);
+    expect(memo.admits("0", large, 0)).toBe(true);
+    memo.release();
   });
 
   it("the last owner's release frees, also what is still being built", async () => {
