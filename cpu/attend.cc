@@ -94,6 +94,7 @@ class Wave {
     task.acc = piece.acc;
     task.kept = kept_of(piece);
     task.scratch = plan_.scratch(lane);
+    task.angles = plan_.angles(lane);
     switch (piece.kind) {
       case PieceKind::kNothing:
         return;

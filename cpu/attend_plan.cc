@@ -188,6 +188,9 @@ size_t AttendPlan::carve(int lanes, void* base) {
   }
   scratch_floats_ = round_up(scratch_floats_, 16);
   scratch_ = carver.take<float>(lanes * scratch_floats_);
+  angles_ = carver.take<TurnAngles>(lanes);
+  angle_rows_ = carver.take<float>(lanes * turn_angles_floats(head_dim_));
+  lanes_ = lanes;
   return carver.used();
 }
 
@@ -225,6 +228,12 @@ bool AttendPlan::may_share(const AttendLine& line) const {
 }
 
 void AttendPlan::cut() {
+  for (int lane = 0; lane < lanes_; ++lane) {
+    angles_[lane] = {.rope = {},
+                     .rows = angle_rows_ + lane * turn_angles_floats(head_dim_),
+                     .composes = false,
+                     .largest = 0.0f};
+  }
   int* sharing = order_;
   for (int i = 0; i < n_lines_; ++i) {
     if (may_share(lines_[i])) {

@@ -84,7 +84,7 @@ class AttendPlan {
   size_t carve(int lanes, void* base);
   // The lines [block][KV head] of blocks [first_block, first_block + blocks).
   void add(const SkvAttendParams& params, const QueryBlocks& cut, int first_block, int blocks);
-  // The pieces of all lines.
+  // The pieces of all lines, and lanes that have no angles yet.
   void cut();
 
   int n_lines() const { return n_lines_; }
@@ -92,6 +92,7 @@ class AttendPlan {
   AttendLine* lines() const { return lines_; }
   const AttendPiece& piece(int64_t i) const { return pieces_[i]; }
   float* scratch(int lane) const { return scratch_ + lane * scratch_floats_; }
+  TurnAngles* angles(int lane) const { return angles_ + lane; }
 
  private:
   // Runs [first, end) of a head.
@@ -123,6 +124,9 @@ class AttendPlan {
   float *m_ = nullptr, *l_ = nullptr, *acc_ = nullptr, *kept_ = nullptr, *lse_ = nullptr;
   float* scratch_ = nullptr;
   int64_t scratch_floats_ = 0;
+  TurnAngles* angles_ = nullptr;
+  float* angle_rows_ = nullptr;
+  int lanes_ = 0;
   int n_lines_ = 0, n_pieces_ = 0;
   int64_t parts_used_ = 0, partials_used_ = 0;
   int64_t line_rows_used_ = 0, piece_rows_used_ = 0, acc_used_ = 0, kept_used_ = 0;

@@ -42,6 +42,14 @@ struct AttendPart {
   int line;  // cpu/attend_plan.h: whose result they belong to
 };
 
+// Angles of a RoPE table's first rows, which a lane makes once a call for all its pieces.
+struct TurnAngles {
+  SkvRope rope;   // of which table they are; cos_sin NULL: none yet
+  float* rows;    // turn_angles_floats
+  bool composes;  // row 0 has no sine, so other rows can be taken apart by it
+  float largest;  // cosine of row 0
+};
+
 struct AttendTask {
   const AttendPart* parts;  // keys, scale apart, are the same for all: those of the first
   int n_parts;
@@ -53,6 +61,7 @@ struct AttendTask {
   float* acc;               // [block_lanes, padded_dim]; stream: [rows, padded_dim]
   float* kept;              // for score accumulation: kept_tile_floats a tile, or NULL
   float* scratch;           // attend_scratch_floats
+  TurnAngles* angles;       // the lane's
 };
 
 // What a piece keeps of every tile until the log-sum-exp is known: logits, [rows, 64]; of streams
@@ -94,10 +103,15 @@ struct AttendKernels {
   void (*add_scores)(const ScoreTask& task);
 };
 
-// What the scores of keys that turn while they are read need: the queries three times, the angles
-// of 64 positions and of 16 blocks, four keys; each with room for three vectors of 16 that overlap.
+// What the scores of keys that turn while they are read need: the queries three times and four
+// keys, each with room for three vectors of 16 that overlap.
 static inline int64_t turned_scores_floats(int rows, int head_dim) {
-  return (3 * int64_t{rows} + 64 + 16 + 4) * (padded_dim(head_dim) + 48);
+  return (3 * int64_t{rows} + 4) * (padded_dim(head_dim) + 48);
+}
+
+// Angles of 64 positions and of 16 blocks, with the same room.
+static inline int64_t turn_angles_floats(int head_dim) {
+  return (64 + 16) * int64_t{padded_dim(head_dim) + 48};
 }
 
 // For the matrix unit (cpu/isa/attend_block_amx.cc): queries, weights and a second sum a row; keys;

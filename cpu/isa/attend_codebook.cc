@@ -189,7 +189,7 @@ template <class Element>
 void score(const AttendTask& task, const Piece& piece, const Memory& memory) {
   TurnedScores turned;
   if (piece.turns) {
-    turned = begin_turned_scores(*piece.params, memory.q, piece.rows, memory.turning);
+    turned = begin_turned_scores(*piece.params, memory.q, piece.rows, memory.turning, task.angles);
   } else {
     look_up_products<Element>(piece, memory);
   }

@@ -356,8 +356,8 @@ void stream(const AttendTask& task) {
   TurnedScores turned;
   memory.turned = &turned;
   if (turns_any_key(task)) {
-    turned =
-        begin_turned_scores(*task.parts->params, memory.q, rows, memory.factor + padded_rows(rows));
+    turned = begin_turned_scores(*task.parts->params, memory.q, rows,
+                                 memory.factor + padded_rows(rows), task.angles);
   }
 
   // What is kept has its place in whole tiles.

@@ -55,36 +55,59 @@ void split_query(const TurnedScores& scores, const float* q, float* out) {
 }
 
 // Row 0 must be cosines alone; they are the length of every row (YaRN's attention factor).
-bool measure_row_0(const TurnedScores& scores, float* largest) {
+bool measure_row_0(const SkvRope& rope, float* largest) {
   *largest = 0.0f;
-  for (int i = 0; i < pairs_of(scores); ++i) {
-    const float c = scores.rope->cos_sin[2 * i];
-    if (!(c > 0.0f) || scores.rope->cos_sin[2 * i + 1] != 0.0f) return false;
+  for (int i = 0; i < rope.n_rot / 2; ++i) {
+    const float c = rope.cos_sin[2 * i];
+    if (!(c > 0.0f) || rope.cos_sin[2 * i + 1] != 0.0f) return false;
     *largest = c > *largest ? c : *largest;
   }
   return true;
 }
 
-// Row `position` of the table over row 0, the way products are split.
-void make_angle_row(const TurnedScores& scores, int64_t position, float* out) {
+// One over the cosines of row 0, the way products are split; the sines' places are not used.
+void invert_row_0(const TurnedScores& scores, float* out) {
   for (int v = 0; v < scores.turns; ++v, out += 2 * kWidth) {
-    const int at = 2 * turn_at(scores, v);
-    Vec length, none, c, s;
-    load_pairs(scores.rope->cos_sin + at, &length, &none);
-    load_pairs(table_row(*scores.rope, position) + at, &c, &s);
-    store(out, div(c, length));
-    store(out + kWidth, div(s, length));
+    Vec length, none;
+    load_pairs(scores.rope->cos_sin + 2 * turn_at(scores, v), &length, &none);
+    store(out, div(splat(1.0f), length));
   }
 }
 
-void make_angles(const TurnedScores& scores) {
+// Row `position` of the table over row 0, the way products are split.
+void make_angle_row(const TurnedScores& scores, const float* inverse, int64_t position,
+                    float* out) {
+  for (int v = 0; v < scores.turns; ++v, out += 2 * kWidth, inverse += 2 * kWidth) {
+    Vec c, s;
+    load_pairs(table_row(*scores.rope, position) + 2 * turn_at(scores, v), &c, &s);
+    const Vec factor = load(inverse);
+    store(out, mul(c, factor));
+    store(out + kWidth, mul(s, factor));
+  }
+}
+
+bool are_of(const TurnAngles& angles, const SkvRope& rope) {
+  return angles.rope.cos_sin == rope.cos_sin && angles.rope.positions == rope.positions &&
+         angles.rope.n_rot == rope.n_rot;
+}
+
+// [64, turns, 2, kWidth] of the first positions, then [16, turns, 2, kWidth] of every 64th.
+void make_angles(const TurnedScores& scores, TurnAngles* angles) {
+  angles->rope = *scores.rope;
+  angles->composes =
+      scores.rope->n_rot / 2 >= kWidth && measure_row_0(*scores.rope, &angles->largest);
+  if (!angles->composes) return;
   const int row = scores.turns * 2 * kWidth;
   const int32_t positions = scores.rope->positions;
+  float* const inverse = scores.keys;
+  invert_row_0(scores, inverse);
+  float* out = angles->rows;
   for (int p = 0; p < kTurnBlock && p < positions; ++p) {
-    make_angle_row(scores, p, scores.angles + p * row);
+    make_angle_row(scores, inverse, p, out + p * row);
   }
+  out += kTurnBlock * row;
   for (int b = 0; b < kBlocksInStretch && b * kTurnBlock < positions; ++b) {
-    make_angle_row(scores, b * kTurnBlock, scores.steps + b * row);
+    make_angle_row(scores, inverse, b * kTurnBlock, out + b * row);
   }
 }
 
@@ -397,7 +420,7 @@ void score_tile(TurnedScores* scores, const Tile& tile) {
 }  // namespace
 
 TurnedScores begin_turned_scores(const SkvAttendParams& params, const float* q, int rows,
-                                 float* memory) {
+                                 float* memory, TurnAngles* angles) {
   TurnedScores scores;
   scores.rope = &params.rope;
   scores.dtype = params.dtype;
@@ -411,12 +434,14 @@ TurnedScores begin_turned_scores(const SkvAttendParams& params, const float* q, 
   scores.base = memory;
   scores.stretched = scores.base + rows * scores.stride;
   scores.turned = scores.stretched + rows * scores.stride;
-  scores.angles = scores.turned + rows * scores.stride;
+  scores.keys = scores.turned + rows * scores.stride;
+  scores.angles = angles->rows;
   scores.steps = scores.angles + kTurnBlock * scores.turns * 2 * kWidth;
-  scores.keys = scores.steps + kBlocksInStretch * scores.turns * 2 * kWidth;
   scores.block = scores.stretch = -1;
   scores.stretch_composes = false;
-  scores.composes = params.rope.n_rot / 2 >= kWidth && measure_row_0(scores, &scores.largest);
+  if (!are_of(*angles, params.rope)) make_angles(scores, angles);
+  scores.composes = angles->composes;
+  scores.largest = angles->largest;
   if (!scores.composes) return scores;
   float* const copies[] = {scores.base, scores.stretched, scores.turned};
   for (int r = 0; r < rows; ++r) {
@@ -424,7 +449,6 @@ TurnedScores begin_turned_scores(const SkvAttendParams& params, const float* q, 
       split_query(scores, q + r * scores.dim, copy + r * scores.stride);
     }
   }
-  make_angles(scores);
   return scores;
 }
 

@@ -10,11 +10,12 @@
 // own row.
 //
 // Error: three turns instead of one add 6 roundings of f32 to the side of the queries and one row
-// of angles for another to that of the keys, gamma(9) |q| |k| in all, beside the gamma(D + 6) of
-// docs/tolerance.md.
+// of angles for another two to that of the keys, gamma(10) |q| |k| in all, beside the gamma(D + 6)
+// of docs/tolerance.md.
 #pragma once
 
 #include "core/ops.h"
+#include "cpu/attend_task.h"
 #include "cpu/simd.h"
 
 namespace spindlekv::cpu::SKV_ISA {
@@ -32,21 +33,22 @@ struct TurnedScores {
   // turn, then `rests` vectors of what does not turn. The last vector of either kind may begin
   // early, where it overlaps the one before; queries are 0 in what is there already.
   int turns, rests, stride;
-  float* base;       // [rows, stride] the queries
-  float* stretched;  // [rows, stride] turned back by 1024 * stretch positions
-  float* turned;     // [rows, stride] turned back by 64 * block positions
-  float* angles;     // [64, turns, 2, kWidth] cosine and sine of the first positions over row 0
-  float* steps;      // [16, turns, 2, kWidth] of every 64th position
-  float* keys;       // [4, max(dim, stride)]
-  bool composes;     // row 0 has no sine, so other rows can be taken apart by it
-  float largest;     // cosine of row 0
+  float* base;          // [rows, stride] the queries
+  float* stretched;     // [rows, stride] turned back by 1024 * stretch positions
+  float* turned;        // [rows, stride] turned back by 64 * block positions
+  const float* angles;  // [64, turns, 2, kWidth] cosine and sine of the first positions over row 0
+  const float* steps;   // [16, turns, 2, kWidth] of every 64th position
+  float* keys;          // [4, max(dim, stride)]
+  bool composes;        // row 0 has no sine, so other rows can be taken apart by it
+  float largest;        // cosine of row 0
   int32_t block, stretch;  // of `turned` and `stretched`
   bool stretch_composes;
 };
 
-// Prepares the queries q[rows, dim], which must outlive it. memory: turned_scores_floats.
+// Prepares the queries q[rows, dim], which must outlive it, and the angles of the table unless they
+// are its own already. memory: turned_scores_floats.
 TurnedScores begin_turned_scores(const SkvAttendParams& params, const float* q, int rows,
-                                 float* memory);
+                                 float* memory, TurnAngles* angles);
 
 // out[r * 64 + s] = q[r] . (row k[s] turned by turn[s] positions, or as it is where turn[s] < 0)
 // for s < count <= 64. Row ahead[s] is prefetched when slot s is reached.
