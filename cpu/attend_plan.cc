@@ -179,17 +179,17 @@ size_t AttendPlan::carve(int lanes, void* base) {
   l_ = carver.take<float>(piece_rows_);
   acc_ = carver.take<float>(acc_floats_);
   kept_ = carver.take<float>(kept_floats_);
-  scratch_floats_ = std::max(attend_scratch_floats(most_rows_, head_dim_),
-                             attend_scratch_floats(kStreamRows, head_dim_));
+  int64_t scratch_floats = std::max(attend_scratch_floats(most_rows_, head_dim_),
+                                    attend_scratch_floats(kStreamRows, head_dim_));
   if (most_codewords_ > 0) {
-    scratch_floats_ = std::max(scratch_floats_,
-                               codebook_scratch_floats(std::min(most_rows_, kStreamRows), head_dim_,
-                                                       most_codebook_slots_, most_codewords_));
+    scratch_floats = std::max(scratch_floats,
+                              codebook_scratch_floats(std::min(most_rows_, kStreamRows), head_dim_,
+                                                      most_codebook_slots_, most_codewords_));
   }
-  scratch_floats_ = round_up(scratch_floats_, 16);
-  scratch_ = carver.take<float>(lanes * scratch_floats_);
+  angle_floats_ = turn_angles_floats(head_dim_);
+  lane_floats_ = round_up(scratch_floats + angle_floats_, 16);
+  memory_ = carver.take<float>(lanes * lane_floats_);
   angles_ = carver.take<TurnAngles>(lanes);
-  angle_rows_ = carver.take<float>(lanes * turn_angles_floats(head_dim_));
   lanes_ = lanes;
   return carver.used();
 }
@@ -229,10 +229,8 @@ bool AttendPlan::may_share(const AttendLine& line) const {
 
 void AttendPlan::cut() {
   for (int lane = 0; lane < lanes_; ++lane) {
-    angles_[lane] = {.rope = {},
-                     .rows = angle_rows_ + lane * turn_angles_floats(head_dim_),
-                     .composes = false,
-                     .largest = 0.0f};
+    angles_[lane] = {
+        .rope = {}, .rows = memory_ + lane * lane_floats_, .composes = false, .largest = 0.0f};
   }
   int* sharing = order_;
   for (int i = 0; i < n_lines_; ++i) {

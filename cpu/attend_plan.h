@@ -91,7 +91,7 @@ class AttendPlan {
   int n_pieces() const { return n_pieces_; }
   AttendLine* lines() const { return lines_; }
   const AttendPiece& piece(int64_t i) const { return pieces_[i]; }
-  float* scratch(int lane) const { return scratch_ + lane * scratch_floats_; }
+  float* scratch(int lane) const { return memory_ + lane * lane_floats_ + angle_floats_; }
   TurnAngles* angles(int lane) const { return angles_ + lane; }
 
  private:
@@ -122,10 +122,9 @@ class AttendPlan {
   AttendPartial* partials_ = nullptr;
   int* order_ = nullptr;
   float *m_ = nullptr, *l_ = nullptr, *acc_ = nullptr, *kept_ = nullptr, *lse_ = nullptr;
-  float* scratch_ = nullptr;
-  int64_t scratch_floats_ = 0;
+  float* memory_ = nullptr;  // of every lane: rows of angles, scratch
+  int64_t lane_floats_ = 0, angle_floats_ = 0;
   TurnAngles* angles_ = nullptr;
-  float* angle_rows_ = nullptr;
   int lanes_ = 0;
   int n_lines_ = 0, n_pieces_ = 0;
   int64_t parts_used_ = 0, partials_used_ = 0;
