@@ -159,7 +159,7 @@ describeOp("products exactly at theta are not above it", (_, device) => {
     for (let seed = 0; seed < 24; seed++) {
       const dtype = (["f32", "f16", "bf16"] as const)[seed % 3];
       await runCase(device, `seed=175 ${seed} ${dtype}`, async (arena, random) => {
-        const [n, headDim] = [80, random.pick([8, 24, 96])];
+        const [n, headDim] = [80, random.pick([8, 24, 64, 96, 128])];
         const x = makeRows("clusters", n, headDim, dtype, random);
         const unitOf = (row: number) => unit(x, row * headDim, headDim);
         const product = dot(
@@ -192,7 +192,7 @@ describeOp("any rows, any theta", (_, device) => {
       for (let seed = 0; seed < 12; seed++) {
         const dtype = (["f32", "f16", "bf16"] as const)[seed % 3];
         await runCase(device, `seed=176 ${seed} ${kind} ${dtype}`, async (arena, random) => {
-          const headDim = random.pick([8, 16, 40, 72]);
+          const headDim = random.pick([8, 16, 40, 64, 72, 128]);
           const n = random.integer(1, 150);
           const values: CodebookCase = {
             x: makeRows(kind, n, headDim, dtype, random),
@@ -219,6 +219,54 @@ describeOp("any rows, any theta", (_, device) => {
       });
     }
   });
+});
+
+/**
+ * Magnitudes of a row of length 2^15 that are all near 256 h + end: cut to multiples of 256, all of them err one way.
+ */
+function alikeEnding(headDim: number, end: number): number[] {
+  const least = 256 * Math.floor((2 ** 15 / Math.sqrt(headDim) - end) / 256) + end;
+  const step = (least + 256) ** 2 - least ** 2;
+  const larger = Math.round((2 ** 30 - headDim * least ** 2) / step);
+  return Array.from({ length: headDim }, (_, d) => (d < larger ? least + 256 : least));
+}
+
+describeOp("units whose high bytes alone are far off", (_, device) => {
+  for (const headDim of [64, 128, 192, 256, 512]) {
+    for (const end of [100, -100]) {
+      it(`D=${headDim}, parts below a multiple of 256 near ${end}`, async () => {
+        for (const away of [-0.02, -5e-4, -1e-6, 0, 1e-6, 5e-4, 0.02]) {
+          const id = `seed=179 D=${headDim} end=${end} away=${away}`;
+          await runCase(device, id, async (arena, random) => {
+            const n = 2 * 67;
+            const magnitudes = alikeEnding(headDim, end);
+            const x = new Float32Array(n * headDim);
+            const sign = (row: number, d: number, value: number) => {
+              x[row * headDim + d] = value * (magnitudes[d] as number);
+            };
+            // Every row has one partner, in another block; 1/16 of its signs differ.
+            for (let row = 0; row < n / 2; row++) {
+              for (let d = 0; d < headDim; d++) {
+                const value = random.integer(0, 1) === 0 ? 1 : -1;
+                sign(row, d, value);
+                sign(row + n / 2, d, d % 16 === row % 16 ? -value : value);
+              }
+            }
+            const product = dot(
+              unit(x, 0, headDim),
+              0,
+              unit(x, (n / 2) * headDim, headDim),
+              0,
+              headDim,
+            );
+            const values = { x, n, headDim, dtype: "f32" as const, theta: fround(product + away) };
+            const twin = compareCodebook(await buildAll(arena, values), values);
+            expect(twin.count).toBeGreaterThanOrEqual(n / 2);
+          });
+        }
+      });
+    }
+  }
 });
 
 describeOp("units at the limits of their integer form", (_, device) => {
