@@ -1,5 +1,6 @@
 #include "binding/job.h"
 
+#include <chrono>
 #include <exception>
 #include <new>
 #include <system_error>
@@ -114,12 +115,27 @@ void JobThread::release_when_idle() {
   napi_release_threadsafe_function(std::exchange(function_, nullptr), napi_tsfn_abort);
 }
 
+// Whether the workspace is so large that it is not kept for jobs that may never come: what a
+// compression of a long context needs once.
+bool JobThread::holds_much() const {
+  constexpr size_t kKeptBytes = size_t{64} << 20;
+  return runner_ != nullptr && runner_->workspace_bytes() > kKeptBytes;
+}
+
 void JobThread::loop() {
+  constexpr std::chrono::seconds kIdleTime{1};
+  const auto has_news = [this] { return is_stopping_ || !queue_.empty(); };
   for (;;) {
     Job* job = nullptr;
     {
       std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [this] { return is_stopping_ || !queue_.empty(); });
+      if (!holds_much()) {
+        wake_.wait(lock, has_news);
+      } else if (!wake_.wait_for(lock, kIdleTime, has_news)) {
+        lock.unlock();
+        runner_->release_workspace();
+        continue;
+      }
       if (is_stopping_) return;
       job = queue_.front();
       queue_.pop_front();

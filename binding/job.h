@@ -85,6 +85,7 @@ class JobThread {
 
  private:
   void loop();
+  bool holds_much() const;
   void stop_and_join();
   Status run(Job* job);
   void release_when_idle();

@@ -58,6 +58,10 @@ class OpRunner {
     return MemoryBlock::allocate(memory_, bytes, block, "cache");
   }
 
+  size_t workspace_bytes() const { return workspace_.bytes(); }
+  // Gives it back; the next op that needs one gets a new one.
+  void release_workspace() { workspace_.reset(); }
+
  private:
   // Most calls find the workspace large enough already: the op is not asked for its size first.
   template <class Params>

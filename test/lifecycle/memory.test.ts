@@ -1,7 +1,8 @@
-// Memory the CPU hands out: large blocks ask the system for huge pages, small ones do not.
+// Memory of the CPU: large blocks ask the system for huge pages, and a large workspace goes when it is idle.
 import { existsSync, readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type Device, openDevice } from "../../lib/device.ts";
+import { buildCodebookAsync } from "../../lib/ops/index.ts";
 import { Tensor } from "../../lib/tensor.ts";
 
 const MIB = 2 ** 20;
@@ -38,3 +39,20 @@ it.skipIf(!existsSync("/sys/kernel/mm/transparent_hugepage/enabled"))(
     for (const tensor of small) tensor.dispose();
   },
 );
+
+it("the workspace of one large job is given back when no other comes, and made anew for the next", async () => {
+  const slots = 2 ** 14;
+  using x = Tensor.zeros(device, "f32", [slots, 8]);
+  using labels = Tensor.zeros(device, "i32", [slots]);
+  using leaders = Tensor.zeros(device, "i32", [slots]);
+  using count = Tensor.zeros(device, "i32", [1]);
+  const before = device.allocations().bytes;
+  const held = () => device.allocations().bytes - before;
+  for (let round = 0; round < 2; round++) {
+    const problems = [{ x, theta: 0.5, labels, leaders, count }];
+    await buildCodebookAsync({ problems, stages: ["cover"] });
+    // Two graphs of a bit a pair.
+    expect(held()).toBeGreaterThan((2 * slots * slots) / 8);
+    await expect.poll(held, { timeout: 10_000 }).toBe(0);
+  }
+});
