@@ -6,6 +6,7 @@ import { Tensor } from "../tensor.js";
 import type { KeptIndices } from "./attention-sums.js";
 import type { PlannedLayer } from "./commit-plan.js";
 import { type CompressionJob, throwIfAborted } from "./compression-job.js";
+import type { LayerRows } from "./layer-rows.js";
 import { type CodebookCodec, isWindowed, needsPreRopeKeys } from "./method.js";
 import { type StoreLayerInfo, storeAddon } from "./native-store.js";
 import { rowCounts, type Selection, selectLayer } from "./selection.js";
@@ -20,6 +21,7 @@ export async function plannedBytes(
   job: CompressionJob,
   layers: readonly PlannedLayer[],
   thetas: Thetas | null,
+  rows: LayerRows,
 ): Promise<number> {
   const isPlain = job.infos.every((info) => info.heads.every((head) => head.isPlain));
   if (!isPlain) return trialBytes(job, layers, thetas);
@@ -37,7 +39,7 @@ export async function plannedBytes(
       for (const count of selection.counts) bytes += rawBytes(job, count, hasMask);
       continue;
     }
-    const sizes = await coverLayer(job, planned.layer, selection, codec, thetas);
+    const sizes = await coverLayer(job, planned.layer, selection, codec, thetas, rows);
     selection.counts.forEach((count, head) => {
       const rawSlots = rawRecentOf(job, codec, count);
       bytes += headBytes(job, selection.masks !== undefined, {
@@ -193,6 +195,7 @@ async function coverLayer(
   selection: Selection,
   codec: CodebookCodec,
   thetas: Thetas,
+  layerRows: LayerRows,
 ): Promise<{ kCodewords: number; vCodewords: number }[]> {
   const { cache, signal } = job;
   const { device } = cache;
@@ -206,9 +209,9 @@ async function coverLayer(
   const isRaised = thetas.k !== codec.thetaK || thetas.v !== codec.thetaV;
   const isKept =
     codec.codewords === 0 && !isRaised && cache.similarity.admits(key, size, graphBytes(kept));
-  const rows = isKept ? [] : await readLayer(job, layer);
+  const rows = isKept ? [] : await layerRows.read(layer);
   const graphs = isKept
-    ? await cache.similarity.get(key, size, () => buildGraphs(job, layer, thetas))
+    ? await cache.similarity.get(key, size, () => buildGraphs(job, layer, thetas, layerRows))
     : [];
   const views: Tensor[] = [];
   const part = (of: Tensor, offset: number, length: number): Tensor => {
@@ -252,7 +255,7 @@ async function coverLayer(
       vCodewords: found[2 * head + 1] as number,
     }));
   } finally {
-    for (const tensor of [...rows, ...views]) tensor.dispose();
+    for (const view of views) view.dispose();
   }
 }
 
@@ -261,32 +264,16 @@ function graphBytes(slots: readonly number[]): number {
   return slots.reduce((sum, count) => sum + 2 * count * Math.ceil(count / 64) * 8, 0);
 }
 
-/** K and V rows before RoPE of every head of a layer: [k0, v0, k1, v1, ...]; the caller disposes. */
-async function readLayer(job: CompressionJob, layer: number): Promise<Tensor[]> {
-  const { cache } = job;
-  const { headDim, dtype } = cache.options;
-  const info = job.infos[layer] as StoreLayerInfo;
-  const rows: Tensor[] = [];
-  try {
-    for (const [head, { slots }] of info.heads.entries()) {
-      const k = Tensor.empty(cache.device, dtype ?? "f16", [slots, headDim]);
-      rows.push(k);
-      const v = Tensor.empty(cache.device, dtype ?? "f16", [slots, headDim]);
-      rows.push(v);
-      await storeAddon().storeReadRaw(cache, { layer, head, k, v });
-    }
-    return rows;
-  } catch (error) {
-    for (const tensor of rows) tensor.dispose();
-    throw error;
-  }
-}
-
 /** Similarity graphs of every head of a layer over all its slots: [k0, v0, k1, v1, ...]. */
-async function buildGraphs(job: CompressionJob, layer: number, thetas: Thetas): Promise<Tensor[]> {
+async function buildGraphs(
+  job: CompressionJob,
+  layer: number,
+  thetas: Thetas,
+  layerRows: LayerRows,
+): Promise<Tensor[]> {
   const { cache, signal } = job;
   const { device } = cache;
-  const rows = await readLayer(job, layer);
+  const rows = await layerRows.read(layer);
   const graphs: Tensor[] = [];
   const views: Tensor[] = [];
   try {
@@ -329,6 +316,6 @@ async function buildGraphs(job: CompressionJob, layer: number, thetas: Thetas): 
     for (const graph of graphs) graph.dispose();
     throw error;
   } finally {
-    for (const tensor of [...rows, ...views]) tensor.dispose();
+    for (const view of views) view.dispose();
   }
 }

@@ -3,6 +3,7 @@ import { argumentError } from "../errors.js";
 import { kEnough, searchBudget } from "./budget-search.js";
 import { layerPlans } from "./commit-plan.js";
 import { type CompressionJob, throwIfAborted } from "./compression-job.js";
+import { LayerRows } from "./layer-rows.js";
 import type {
   BudgetPart,
   BudgetPlanner,
@@ -65,9 +66,11 @@ async function searchSize(
   thetas: Thetas | null,
 ): Promise<Size> {
   const { codec } = job.method;
+  using rows = new LayerRows(job);
   const bytesOf = async (plan: readonly LayerPlan[], at: Thetas | null): Promise<number> => {
     throwIfAborted(job.signal);
-    return await sumOneOverRanks(job.cache, await plannedBytes(job, layerPlans(scores, plan), at));
+    const bytes = await plannedBytes(job, layerPlans(scores, plan), at, rows);
+    return await sumOneOverRanks(job.cache, bytes);
   };
   const most = job.layers * job.context;
   // Codebooks are found in the time of the square of their slots: from few to many, from what would fit without them.
