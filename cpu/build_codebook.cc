@@ -1,9 +1,9 @@
 // Codebooks of keys or values under a similarity bound: the order of the stages and their memory.
 //
 // A problem is one KV head's keys or values; see core/ops.h for the definition, which is bit for
-// bit. Problems go in waves, so that the workspace grows with the threads and not with the
-// problems; inside a wave each stage runs over blocks of all its problems, and nothing depends on
-// the number of threads.
+// bit. Problems go in waves, so that the workspace grows with the threads, up to a bound, and not
+// with the problems; inside a wave each stage runs over blocks of all its problems, and nothing
+// depends on the number of threads.
 #include <algorithm>
 #include <cstdint>
 #include <vector>
@@ -15,6 +15,9 @@ namespace spindlekv::cpu {
 namespace {
 
 constexpr size_t kWaveBytes = size_t{64} << 20;  // a wave takes this much even with few threads
+// More than one problem never takes this much: graphs of long contexts times many threads would
+// not fit the memory, and threads share the work on one graph too.
+constexpr size_t kMostWaveBytes = size_t{1} << 30;
 
 // Decides what a problem needs and lays it out. filters: the integer filter pays.
 void lay_out(const SkvBuildCodebookParams& params, const SkvCodebookProblem& problem, bool filters,
@@ -95,14 +98,15 @@ int64_t wave_end(const SkvBuildCodebookParams& params, bool filters, int64_t fir
   return last;
 }
 
-// Every thread has a problem to itself in the stages that go problem by problem.
+// Every thread has a problem to itself in the stages that go problem by problem, where they fit.
 size_t wave_limit(const SkvDevice& device, const SkvBuildCodebookParams& params) {
   const bool filters = filter_for(device.isa).pays;
   size_t largest = 0;
   for (int32_t i = 0; i < params.n_problems; ++i) {
     largest = std::max(largest, bytes_of(params, i, filters));
   }
-  return std::max(kWaveBytes, largest * static_cast<size_t>(device.pool.lanes()));
+  const size_t wanted = std::max(kWaveBytes, largest * static_cast<size_t>(device.pool.lanes()));
+  return std::min(wanted, kMostWaveBytes);
 }
 
 void* lay_out_lanes(const SkvDevice& device, const SkvBuildCodebookParams& params, Carver& carver) {
