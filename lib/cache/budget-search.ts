@@ -6,6 +6,19 @@ export interface BudgetTrial {
   readonly bytes: number;
 }
 
+/** What a search asks for of totals: both by parts (layers), as many for every total. */
+export interface BudgetCosts {
+  /** Bytes of each part; as a rule expensive. */
+  readonly bytes: (total: number) => Promise<ArrayLike<number>>;
+  /** Slots of each part: what its bytes depend on. Cheap. */
+  readonly slots: (total: number) => Promise<ArrayLike<number>>;
+  /**
+   * Total to begin with, for bytes that take the longer to find the larger the total is: the search extrapolates
+   * from there until a total does not fit. Without it the largest is tried first.
+   */
+  readonly first?: number;
+}
+
 /** Share of a target that is worth no further trial. */
 export const kEnough = 0.993;
 
@@ -16,26 +29,46 @@ const kNearlyAll = 0.98;
  * Finds the largest total whose bytes stay within the target, or one that uses at least 99.3 % of it.
  *
  * Bytes grow with the total but not smoothly (codebooks, page rounding), so the search keeps a bracket of a
- * total that fits and one that does not, and guesses between them by interpolation.
+ * total that fits and one that does not. It guesses between them by what it knows of each part, goes further than that
+ * where an end of the bracket stays, and halves it in the end.
  *
  * @param target bytes not to be exceeded
  * @param most largest total; tried where it may fit: where everything fits, nothing goes
- * @param evaluate bytes of a total
- * @param first total to begin with, for bytes that take the longer to find the larger the total is: the search
- * extrapolates from there until a total does not fit. Without it `most` is tried first
  * @returns the best trial that fits, or null when not even total 0 does
  */
 export async function searchBudget(
   target: number,
   most: number,
-  evaluate: (total: number) => Promise<number>,
-  first = most,
+  costs: BudgetCosts,
 ): Promise<{ trial: BudgetTrial; evaluations: number } | null> {
+  const { first = most } = costs;
+  const curves: PartCurve[] = [];
   let evaluations = 0;
   const measure = async (total: number): Promise<BudgetTrial> => {
     evaluations += 1;
-    return { total, bytes: await evaluate(total) };
+    const [slots, bytes] = [await costs.slots(total), await costs.bytes(total)];
+    const parts = Array.from(bytes);
+    parts.forEach((each, part) => {
+      curves[part] ??= new PartCurve();
+      curves[part].add(slots[part] as number, each);
+    });
+    return { total, bytes: parts.reduce((sum, each) => sum + each, 0) };
   };
+  const estimate = async (total: number): Promise<number> => {
+    const slots = await costs.slots(total);
+    return curves.reduce((sum, curve, part) => sum + curve.at(slots[part] as number), 0);
+  };
+  /** The largest total in [least, end) that is estimated to take at most so many bytes, or `least`. */
+  const totalFor = async (bytes: number, least: number, end: number): Promise<number> => {
+    let [fits, not] = [least, end];
+    while (not - fits > 1) {
+      const middle = Math.floor((fits + not) / 2);
+      if ((await estimate(middle)) <= bytes) fits = middle;
+      else not = middle;
+    }
+    return fits;
+  };
+
   let high: BudgetTrial | null = null;
   if (first >= most) {
     const everything = await measure(most);
@@ -43,58 +76,71 @@ export async function searchBudget(
     if (most === 0) return null;
     high = everything;
   }
-  const none = await measure(0);
-  if (none.bytes > target) return null;
+  let low = await measure(0);
+  if (low.bytes > target) return null;
   // Aiming a little below the target makes a hit likelier than a miss.
   const aim = 0.997 * target;
-  let before = none;
-  let low = none;
   let steps = { low: 0, high: 0 }; // in a row that moved one end of the bracket and left the other
   for (;;) {
     const end: number = high?.total ?? most + 1;
     if (end - low.total <= 1) break;
     const isEnough = low.bytes >= kEnough * target;
-    let guess: number;
+    let total: number;
     if (high !== null) {
       if (isEnough) break;
-      guess = totalAt(aim, none, towards(aim, low, steps.high), towards(aim, high, steps.low));
-    } else if (low === none) {
-      guess = first;
-    } else if (totalAt(target, none, before, low) >= kNearlyAll * most) {
-      guess = most;
+      const goal = beyond(aim, low.bytes, steps.low) ?? beyond(aim, high.bytes, steps.high) ?? aim;
+      const isSlow = Math.max(steps.low, steps.high) > 3;
+      total = isSlow ? Math.floor((low.total + end) / 2) : await totalFor(goal, low.total + 1, end);
+    } else if (low.total === 0) {
+      total = Math.max(1, first);
+    } else if ((await totalFor(target, low.total, most + 1)) >= kNearlyAll * most) {
+      total = most;
     } else {
       if (isEnough) break;
-      guess = totalAt(aim, none, before, low);
+      total = await totalFor(aim, low.total + 1, end);
     }
-    const total = Math.min(end - 1, Math.max(low.total + 1, Math.round(guess)));
     const trial = await measure(total);
     if (trial.bytes > target) {
       steps = { low: 0, high: high === null ? 0 : steps.high + 1 };
       high = trial;
     } else {
       steps = { low: high === null ? 0 : steps.low + 1, high: 0 };
-      [before, low] = [low, trial];
+      low = trial;
     }
   }
   return { trial: low, evaluations };
 }
 
-/**
- * An end of the bracket that the last steps left where it was: as if its bytes were nearer, by half for every step
- * after the first, so that the next guess comes nearer to it (the Illinois variant of false position).
- */
-function towards(aim: number, end: BudgetTrial, steps: number): BudgetTrial {
-  const share = 2 ** -Math.max(0, steps - 1);
-  return { total: end.total, bytes: aim + (end.bytes - aim) * share };
+/** After steps from one side that came near the aim but not to it: twice as far from there for every step but one. */
+function beyond(aim: number, from: number, steps: number): number | undefined {
+  return steps < 2 ? undefined : from + (aim - from) * 2 ** (steps - 1);
 }
 
-/** The total at which a power of it through two trials, above the bytes of none, comes to `bytes`; else a line. */
-function totalAt(bytes: number, none: BudgetTrial, a: BudgetTrial, b: BudgetTrial): number {
-  const [least, more, wanted] = [a.bytes - none.bytes, b.bytes - none.bytes, bytes - none.bytes];
-  if (more <= least) return Number.POSITIVE_INFINITY;
-  if (a.total === 0 || least <= 0 || wanted <= 0) {
-    return a.total + ((b.total - a.total) * (wanted - least)) / (more - least);
+/** Bytes of a part by its slots, from those that are known. */
+class PartCurve {
+  readonly #points: { slots: number; bytes: number }[] = [];
+
+  add(slots: number, bytes: number): void {
+    const at = this.#points.findIndex((point) => point.slots >= slots);
+    const isKnown = at >= 0 && this.#points[at]?.slots === slots;
+    this.#points.splice(at < 0 ? this.#points.length : at, isKnown ? 1 : 0, { slots, bytes });
   }
-  const power = Math.log(more / least) / Math.log(b.total / a.total);
-  return a.total * (wanted / least) ** (1 / power);
+
+  /**
+   * Between two points, and beyond the last, by a power of the slots through two of them, above what the least
+   * slots take: codewords grow ever slower with the slots. By a line where there is no such power.
+   */
+  at(slots: number): number {
+    const points = this.#points;
+    const after = points.findIndex((point) => point.slots >= slots);
+    const last = after < 0 ? points.length - 1 : Math.max(after, 1);
+    const [none, a, b] = [points[0], points[last - 1], points[last]];
+    if (none === undefined || a === undefined || b === undefined) return none?.bytes ?? 0;
+    const [least, more] = [a.bytes - none.bytes, b.bytes - none.bytes];
+    if (least <= 0 || more <= least || a.slots === 0) {
+      return a.bytes + ((b.bytes - a.bytes) * (slots - a.slots)) / (b.slots - a.slots);
+    }
+    const power = Math.log(more / least) / Math.log(b.slots / a.slots);
+    return none.bytes + least * (slots / a.slots) ** power;
+  }
 }

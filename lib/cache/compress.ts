@@ -10,7 +10,7 @@ import {
   statisticsOf,
 } from "./method.js";
 import { storeAddon } from "./native-store.js";
-import { evidenceOf, plannerOf, sumOneOverRanks } from "./plan.js";
+import { evidenceOf, meanPlan, plannerOf, sumOneOverRanks } from "./plan.js";
 import { scoreLayer } from "./score-layer.js";
 import { type Size, sizeOf, targetBytes } from "./size.js";
 
@@ -98,13 +98,6 @@ export function reportAfter(
   const slots = perLayer.reduce((sum, layer) => sum + layer.slots, 0);
   const hasEvicted = slots < before.slotsBefore;
   return { ...before, slots, bytes: bytes.total, hasEvicted, thetas, trials, plan };
-}
-
-/** Ranked slots per row of each layer, the mean where rows differ. */
-export function meanPlan(plan: readonly LayerPlan[]): number[] {
-  return plan.map((k) =>
-    typeof k === "number" ? k : k.reduce((sum, slots) => sum + slots, 0) / k.length,
-  );
 }
 
 /** Runs the method's parts: score, budget, select, encode; commits at the very end. */

@@ -4,7 +4,6 @@ import {
   type CompressOptions,
   type CompressReport,
   compressCache,
-  meanPlan,
   reportAfter,
   reportBefore,
 } from "./compress.js";
@@ -17,7 +16,7 @@ import {
   type LayerScores,
   type Method,
 } from "./method.js";
-import { sumOneOverRanks } from "./plan.js";
+import { meanPlan, sumOneOverRanks } from "./plan.js";
 import { scoreLayer } from "./score-layer.js";
 
 /**

@@ -7,6 +7,7 @@ import type {
   BudgetPlanner,
   BudgetShape,
   EvidenceBudget,
+  LayerPlan,
   LayerScores,
   Statistic,
 } from "./method.js";
@@ -133,4 +134,11 @@ export function rankedTotal(job: CompressionJob, tokens: number): number {
     );
   }
   return job.cache.options.layers * Math.min(job.context, tokens - guarded);
+}
+
+/** Ranked slots per row of each layer, the mean where rows differ. */
+export function meanPlan(plan: readonly LayerPlan[]): number[] {
+  return plan.map((k) =>
+    typeof k === "number" ? k : k.reduce((sum, slots) => sum + slots, 0) / k.length,
+  );
 }

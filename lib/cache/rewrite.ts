@@ -16,40 +16,50 @@ export interface Thetas {
   readonly v: number;
 }
 
-/** Bytes of the given layers with the planned slots. Nothing is changed. */
+/** Bytes of each of the given layers with the planned slots. Nothing is changed. */
 export async function plannedBytes(
   job: CompressionJob,
   layers: readonly PlannedLayer[],
   thetas: Thetas | null,
   rows: LayerRows,
-): Promise<number> {
+): Promise<number[]> {
   const isPlain = job.infos.every((info) => info.heads.every((head) => head.isPlain));
   if (!isPlain) return trialBytes(job, layers, thetas);
-  const { codec } = job.method;
-  let bytes = 0;
+  const bytes: number[] = [];
   for (const planned of layers) {
     throwIfAborted(job.signal);
-    if (planned.scores.group === 1 && (codec.id === "raw" || thetas === null)) {
-      for (const count of plannedCounts(job, planned)) bytes += rawBytes(job, count, false);
-      continue;
-    }
-    using selection = await selectLayer(job, planned.scores, planned.plan);
-    if (codec.id === "raw" || thetas === null) {
-      const hasMask = selection.masks !== undefined;
-      for (const count of selection.counts) bytes += rawBytes(job, count, hasMask);
-      continue;
-    }
-    const sizes = await coverLayer(job, planned.layer, selection, codec, thetas, rows);
-    selection.counts.forEach((count, head) => {
-      const rawSlots = rawRecentOf(job, codec, count);
-      bytes += headBytes(job, selection.masks !== undefined, {
-        rawSlots,
-        slots: count - rawSlots,
-        ...sizes[head],
-      });
-    });
+    bytes.push(await plannedLayerBytes(job, planned, thetas, rows));
   }
   return bytes;
+}
+
+/** The same of one layer of raw slots. */
+async function plannedLayerBytes(
+  job: CompressionJob,
+  planned: PlannedLayer,
+  thetas: Thetas | null,
+  rows: LayerRows,
+): Promise<number> {
+  const { codec } = job.method;
+  const isRaw = codec.id === "raw" || thetas === null;
+  if (isRaw && planned.scores.group === 1) {
+    return sumOf(plannedCounts(job, planned), (count) => rawBytes(job, count, false));
+  }
+  using selection = await selectLayer(job, planned.scores, planned.plan);
+  const hasMask = selection.masks !== undefined;
+  if (isRaw) return sumOf(selection.counts, (count) => rawBytes(job, count, hasMask));
+  const sizes = await coverLayer(job, planned.layer, selection, codec, thetas, rows);
+  return sumOf(selection.counts, (count, head) => {
+    const rawSlots = rawRecentOf(job, codec, count);
+    return headBytes(job, hasMask, { rawSlots, slots: count - rawSlots, ...sizes[head] });
+  });
+}
+
+function sumOf(
+  counts: readonly number[],
+  bytesOf: (count: number, head: number) => number,
+): number {
+  return counts.reduce((sum, count, head) => sum + bytesOf(count, head), 0);
 }
 
 /** Slots that each head keeps where every head has one ranking: no need to select them for that. */
@@ -61,10 +71,7 @@ function plannedCounts(job: CompressionJob, { scores, plan }: PlannedLayer): num
 }
 
 function rawBytes(job: CompressionJob, count: number, hasMask: boolean): number {
-  return piecesOf(job, count).reduce(
-    (sum, rawSlots) => sum + headBytes(job, hasMask, { rawSlots }),
-    0,
-  );
+  return sumOf(piecesOf(job, count), (rawSlots) => headBytes(job, hasMask, { rawSlots }));
 }
 
 /** Slots of the raw segments that `count` kept slots are cut into. */
@@ -103,16 +110,13 @@ async function trialBytes(
   job: CompressionJob,
   layers: readonly PlannedLayer[],
   thetas: Thetas | null,
-): Promise<number> {
+): Promise<number[]> {
   const addon = storeAddon();
   const draft = {};
   addon.draftCreate(draft, job.cache);
   try {
     await rewrite(job, layers, thetas, draft, () => undefined);
-    return layers.reduce(
-      (sum, { layer }) => sum + addon.draftDescribe(draft, { layer }).bytes.total,
-      0,
-    );
+    return layers.map(({ layer }) => addon.draftDescribe(draft, { layer }).bytes.total);
   } finally {
     addon.draftDispose(draft);
   }

@@ -13,7 +13,7 @@ import type {
   LayerScores,
 } from "./method.js";
 import { storeAddon } from "./native-store.js";
-import { rankedTotal, sumOneOverRanks } from "./plan.js";
+import { meanPlan, rankedTotal, sumOneOverRanks, sumOverRanks } from "./plan.js";
 import { plannedBytes, type Thetas } from "./rewrite.js";
 
 /** What a target comes to. */
@@ -54,11 +54,12 @@ export async function sizeOf(
   if (method.schedule === "per-layer") {
     return { total: await cascadeTotal(job, scores, goal, nativeBytes), thetas, trials: 0 };
   }
-  return await searchSize(job, scores, planner, goal, nativeBytes, thetas);
+  return await searchSize(job, budget, scores, planner, goal, nativeBytes, thetas);
 }
 
 async function searchSize(
   job: CompressionJob,
+  budget: BudgetPart,
   scores: readonly LayerScores[],
   planner: BudgetPlanner,
   goal: number,
@@ -67,26 +68,32 @@ async function searchSize(
 ): Promise<Size> {
   const { codec } = job.method;
   using rows = new LayerRows(job);
-  const bytesOf = async (plan: readonly LayerPlan[], at: Thetas | null): Promise<number> => {
+  const layerBytes = async (plan: readonly LayerPlan[], at: Thetas | null) => {
     throwIfAborted(job.signal);
     const bytes = await plannedBytes(job, layerPlans(scores, plan), at, rows);
-    return await sumOneOverRanks(job.cache, bytes);
+    return await sumOverRanks(job.cache, Float64Array.from(bytes));
   };
+  const bytesOf = async (plan: readonly LayerPlan[], at: Thetas | null): Promise<number> =>
+    (await layerBytes(plan, at)).reduce((sum, bytes) => sum + bytes, 0);
   const most = job.layers * job.context;
-  // Codebooks are found in the time of the square of their slots: from few to many, from what would fit without them.
-  const first = codec.id === "codebook" ? Math.floor((most * goal) / nativeBytes) : most;
-  const found = await searchBudget(
-    goal,
-    most,
-    async (total) => bytesOf(await planner(total), thetas),
-    first,
-  );
+  const isCodebook = codec.id === "codebook";
+  // Layer by layer where planning costs next to nothing.
+  const isByLayer = budget.kind === "shape";
+  const found = await searchBudget(goal, most, {
+    bytes: async (total) => {
+      const plan = await planner(total);
+      return isByLayer ? layerBytes(plan, thetas) : [await bytesOf(plan, thetas)];
+    },
+    slots: async (total) => (isByLayer ? meanPlan(await planner(total)) : [total]),
+    // Codebooks are found in the time of the square of their slots: from few to many, from what would fit without.
+    ...(isCodebook && { first: Math.floor((most * goal) / nativeBytes) }),
+  });
   if (found === null) {
     throw belowProtected(await bytesOf(await planner(0), thetas), nativeBytes, goal);
   }
   const { total } = found.trial;
   const trials = found.evaluations;
-  if (codec.id !== "codebook" || codec.theta !== "auto" || total < most) {
+  if (!isCodebook || codec.theta !== "auto" || total < most) {
     return { total, thetas, trials };
   }
   const plan = await planner(total);
