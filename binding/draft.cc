@@ -81,6 +81,19 @@ Napi::Value keep(const Napi::CallbackInfo& info) {
                          });
 }
 
+void read_cover(const ObjectReader& options, int32_t kv_heads, KnownCover* cover) {
+  const TensorRule list{.dtypes = dtype_bit(SKV_I32), .rank = 1, .is_contiguous = true};
+  const TensorState* lists = options.tensor("lists", list);
+  const TensorState* slots = options.tensor("slots", {.dtypes = dtype_bit(SKV_I32), .rank = 2});
+  cover->codewords = options.integers("codewords", 2 * int64_t{kv_heads});
+  options.require_axis("slots", slots, 0, kv_heads);
+  if (lists == nullptr || slots == nullptr) return;
+  cover->lists = static_cast<const int32_t*>(lists->data());
+  cover->length = lists->shape[0];
+  cover->slots = static_cast<const int32_t*>(slots->data());
+  cover->slot_stride = slots->strides[0];
+}
+
 Napi::Value encode(const Napi::CallbackInfo& info) {
   Arguments args(info.Env(), "encode");
   const std::shared_ptr<DraftState> state = draft_argument(&args, info[0]);
@@ -94,6 +107,9 @@ Napi::Value encode(const Napi::CallbackInfo& info) {
   encode_options.refine = options.integer("refine", 0, 100);
   encode_options.max_codewords = options.integer("codewords", 0, INT32_MAX);
   encode_options.raw_recent = options.integer("rawRecent", 0, INT32_MAX);
+  if (args.ok() && options.has("cover")) {
+    read_cover(options.object("cover"), config.kv_heads, &encode_options.cover);
+  }
   if (!args.ok()) return raise(info, &args);
   const std::shared_ptr<Draft> draft = state->draft;
   return queue_draft_job(info, &args, state, info[2], false,

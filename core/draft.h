@@ -27,12 +27,26 @@ struct KeepOptions {
   bool leave_gaps = false;
 };
 
+// A cover that build_codebook found of the slots that are encoded, while all slots of the layer
+// were there.
+struct KnownCover {
+  // Device: labels and leaders of keys, then of values, each [slots that are encoded], head after
+  // head; NULL: there is none.
+  const int32_t* lists = nullptr;
+  int64_t length = 0;
+  std::vector<int32_t> codewords;  // [kv_heads, 2] of keys and values
+  // Device, [kv_heads, slot_stride]: the slots that stayed, ascending; leaders are among them.
+  const int32_t* slots = nullptr;
+  int64_t slot_stride = 0;
+};
+
 struct EncodeOptions {
   float theta_k = 0.98f;
   float theta_v = 0.95f;
   int32_t refine = 0;         // rounds of spherical k-means
   int32_t max_codewords = 0;  // per codebook; 0: as many as theta needs
   int32_t raw_recent = 0;     // newest slots of a head that stay raw
+  KnownCover cover;           // of these slots, thetas and max_codewords
 };
 
 // Bytes that a head takes once encoded: a codebook segment and its raw slots behind, in whole

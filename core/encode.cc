@@ -49,6 +49,47 @@ SkvCodebookProblem problem_of(const HeadWork& work, int side, int32_t head_dim,
   return problem;
 }
 
+// Puts a known cover where COVER would have written it: leaders become indices into what is there
+// now.
+Status take_cover(OpRunner& run, const KnownCover& cover, const std::vector<HeadWork>& works) {
+  int64_t taken = 0;
+  for (size_t h = 0; h < works.size(); ++h) {
+    const HeadWork& work = works[h];
+    if (work.slots == 0) continue;
+    const int64_t slots = work.slots;
+    const std::vector<int32_t> counts{cover.codewords[2 * h], cover.codewords[2 * h + 1]};
+    if (taken + 4 * slots > cover.length || slots > cover.slot_stride ||
+        std::min(counts[0], counts[1]) < 1 || std::max(counts[0], counts[1]) > slots) {
+      return error_status(SKV_ARGUMENT, "encode",
+                          "expected a cover of %lld slots for head %zu, got another",
+                          static_cast<long long>(slots), h);
+    }
+    std::vector<int32_t> kept;
+    SKV_RETURN_IF_ERROR(run.download(cover.slots + static_cast<int64_t>(h) * cover.slot_stride,
+                                     index(work.slots), &kept));
+    for (int side = 0; side < 2; ++side) {
+      const int32_t* const labels = cover.lists + taken;
+      taken += 2 * slots;
+      SKV_RETURN_IF_ERROR(run.copy(work.labels[side], labels, index(work.slots) * sizeof(int32_t),
+                                   SKV_COPY_ON_DEVICE));
+      std::vector<int32_t> leaders;
+      SKV_RETURN_IF_ERROR(run.download(labels + slots, index(counts[index(side)]), &leaders));
+      for (int32_t& leader : leaders) {
+        const auto at = std::lower_bound(kept.begin(), kept.end(), leader);
+        if (at == kept.end() || *at != leader) {
+          return error_status(SKV_ARGUMENT, "encode",
+                              "expected leaders among the kept slots of head %zu, got slot %d", h,
+                              leader);
+        }
+        leader = static_cast<int32_t>(at - kept.begin());
+      }
+      SKV_RETURN_IF_ERROR(run.upload(work.leaders[side], leaders));
+    }
+    SKV_RETURN_IF_ERROR(run.upload(work.counts, counts));
+  }
+  return run.synchronize();
+}
+
 }  // namespace
 
 Status Draft::encode(OpRunner& run, int32_t layer, const EncodeOptions& options) {
@@ -84,14 +125,18 @@ Status Draft::encode(OpRunner& run, int32_t layer, const EncodeOptions& options)
   params.max_codewords = options.max_codewords;
   params.ref_bytes = 2;
   params.problems = problems.data();
-  params.nonfinite = static_cast<int32_t*>(nonfinite.data());
-  SKV_RETURN_IF_ERROR(run.build_codebook(params));
-  std::vector<int32_t> bad;
-  SKV_RETURN_IF_ERROR(run.download(static_cast<const int32_t*>(nonfinite.data()), 1, &bad));
-  if (bad[0] > 0) {
-    return error_status(SKV_NON_FINITE, "encode",
-                        "expected finite keys and values, got %d rows of layer %d that are not",
-                        bad[0], layer);
+  if (options.cover.lists != nullptr) {
+    SKV_RETURN_IF_ERROR(take_cover(run, options.cover, works));
+  } else {
+    params.nonfinite = static_cast<int32_t*>(nonfinite.data());
+    SKV_RETURN_IF_ERROR(run.build_codebook(params));
+    std::vector<int32_t> bad;
+    SKV_RETURN_IF_ERROR(run.download(static_cast<const int32_t*>(nonfinite.data()), 1, &bad));
+    if (bad[0] > 0) {
+      return error_status(SKV_NON_FINITE, "encode",
+                          "expected finite keys and values, got %d rows of layer %d that are not",
+                          bad[0], layer);
+    }
   }
 
   // The counts say how large each segment is; the codewords then go straight to their place.

@@ -1,6 +1,7 @@
 /** Applies a plan to the cache: all layers that it names change, or none. */
 import type { KeptIndices } from "./attention-sums.js";
 import { type CompressionJob, throwIfAborted } from "./compression-job.js";
+import type { LayerCovers } from "./layer-covers.js";
 import type { LayerPlan, LayerScores } from "./method.js";
 import { storeAddon } from "./native-store.js";
 import { rewrite, type Thetas } from "./rewrite.js";
@@ -28,6 +29,7 @@ export function layerPlans(
 /**
  * Selects, moves and encodes in a draft and commits it at the end; sums of attention follow their slots.
  *
+ * @param covers of the same slots and thetas, where a trial found them
  * @returns the slots that stayed
  */
 export async function commitPlan(
@@ -35,13 +37,14 @@ export async function commitPlan(
   layers: readonly PlannedLayer[],
   thetas: Thetas | null,
   onProgress: (done: number) => void = () => undefined,
+  covers: LayerCovers | null = null,
 ): Promise<KeptIndices[]> {
   const { cache } = job;
   const addon = storeAddon();
   const draft = {};
   addon.draftCreate(draft, cache);
   try {
-    const kept = await rewrite(job, layers, thetas, draft, onProgress);
+    const kept = await rewrite(job, layers, thetas, covers, draft, onProgress);
     throwIfAborted(job.signal);
     const sums = cache.sums?.keeping(
       kept,

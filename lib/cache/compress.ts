@@ -2,6 +2,7 @@ import { argumentError } from "../errors.js";
 import { commitPlan, layerPlans } from "./commit-plan.js";
 import { type CompressionJob, prepareJob, throwIfAborted } from "./compression-job.js";
 import type { KVCache } from "./kv-cache.js";
+import { LayerCovers } from "./layer-covers.js";
 import {
   isMaintained,
   isWindowed,
@@ -139,13 +140,13 @@ export async function compressCache(
     const evidence = scores.map((layer) => evidenceOf(job, layer));
     const planner = await plannerOf(job, budget, evidence, scores[0]?.lengths.length ?? 0);
     const nativeBytes = await sumOneOverRanks(cache, before.nativeBytes);
-    const size = await sizeOf(job, budget, scores, planner, nativeBytes);
+    using covers = new LayerCovers();
+    const size = await sizeOf(job, budget, scores, planner, nativeBytes, covers);
     options.onProgress?.(0.6);
     const plan = await planner(size.total);
     await checkTotal(job, plan, size.total);
-    await commitPlan(job, layerPlans(scores, plan), size.thetas, (done) =>
-      options.onProgress?.(0.6 + 0.39 * done),
-    );
+    const onProgress = (done: number) => options.onProgress?.(0.6 + 0.39 * done);
+    await commitPlan(job, layerPlans(scores, plan), size.thetas, onProgress, covers);
     cache.configure(policiesAfter(job, size));
     if (!isMaintained(method)) storeAddon().storeReleaseQueries(cache);
     const { thetas, trials } = size;

@@ -3,6 +3,7 @@ import type { Device } from "../device.js";
 import type { CancelToken } from "../jobs.js";
 import { native } from "../native.js";
 import type { Tensor } from "../tensor.js";
+import type { LayerCover } from "./layer-covers.js";
 
 /** Bytes by what they hold; `total` is the sum of the others and a multiple of the page size. */
 export interface ByteParts {
@@ -198,6 +199,7 @@ export interface StoreAddon {
       refine: number;
       codewords: number;
       rawRecent: number;
+      cover?: LayerCover & { slots: Tensor };
     },
     token?: CancelToken,
   ): Promise<void>;

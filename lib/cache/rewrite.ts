@@ -6,6 +6,7 @@ import { Tensor } from "../tensor.js";
 import type { KeptIndices } from "./attention-sums.js";
 import type { PlannedLayer } from "./commit-plan.js";
 import { type CompressionJob, throwIfAborted } from "./compression-job.js";
+import type { LayerCovers } from "./layer-covers.js";
 import type { LayerRows } from "./layer-rows.js";
 import { type CodebookCodec, isWindowed, needsPreRopeKeys } from "./method.js";
 import { type StoreLayerInfo, storeAddon } from "./native-store.js";
@@ -16,19 +17,25 @@ export interface Thetas {
   readonly v: number;
 }
 
+/** What the trials of a budget share. */
+export interface TrialMemory {
+  readonly rows: LayerRows;
+  readonly covers: LayerCovers;
+}
+
 /** Bytes of each of the given layers with the planned slots. Nothing is changed. */
 export async function plannedBytes(
   job: CompressionJob,
   layers: readonly PlannedLayer[],
   thetas: Thetas | null,
-  rows: LayerRows,
+  memory: TrialMemory,
 ): Promise<number[]> {
   const isPlain = job.infos.every((info) => info.heads.every((head) => head.isPlain));
   if (!isPlain) return trialBytes(job, layers, thetas);
   const bytes: number[] = [];
   for (const planned of layers) {
     throwIfAborted(job.signal);
-    bytes.push(await plannedLayerBytes(job, planned, thetas, rows));
+    bytes.push(await plannedLayerBytes(job, planned, thetas, memory));
   }
   return bytes;
 }
@@ -38,7 +45,7 @@ async function plannedLayerBytes(
   job: CompressionJob,
   planned: PlannedLayer,
   thetas: Thetas | null,
-  rows: LayerRows,
+  memory: TrialMemory,
 ): Promise<number> {
   const { codec } = job.method;
   const isRaw = codec.id === "raw" || thetas === null;
@@ -48,10 +55,15 @@ async function plannedLayerBytes(
   using selection = await selectLayer(job, planned.scores, planned.plan);
   const hasMask = selection.masks !== undefined;
   if (isRaw) return sumOf(selection.counts, (count) => rawBytes(job, count, hasMask));
-  const sizes = await coverLayer(job, planned.layer, selection, codec, thetas, rows);
+  const codewords = await coverLayer(job, planned, selection, codec, thetas, memory);
   return sumOf(selection.counts, (count, head) => {
     const rawSlots = rawRecentOf(job, codec, count);
-    return headBytes(job, hasMask, { rawSlots, slots: count - rawSlots, ...sizes[head] });
+    return headBytes(job, hasMask, {
+      rawSlots,
+      slots: count - rawSlots,
+      kCodewords: codewords[2 * head] as number,
+      vCodewords: codewords[2 * head + 1] as number,
+    });
   });
 }
 
@@ -115,7 +127,7 @@ async function trialBytes(
   const draft = {};
   addon.draftCreate(draft, job.cache);
   try {
-    await rewrite(job, layers, thetas, draft, () => undefined);
+    await rewrite(job, layers, thetas, null, draft, () => undefined);
     return layers.map(({ layer }) => addon.draftDescribe(draft, { layer }).bytes.total);
   } finally {
     addon.draftDispose(draft);
@@ -125,12 +137,14 @@ async function trialBytes(
 /**
  * Rewrites the given layers into the draft.
  *
+ * @param covers of the same slots and thetas, where a trial found them
  * @returns the slots that stay; read back only where the cache needs them
  */
 export async function rewrite(
   job: CompressionJob,
   layers: readonly PlannedLayer[],
   thetas: Thetas | null,
+  covers: LayerCovers | null,
   draft: object,
   onProgress: (done: number) => void,
 ): Promise<KeptIndices[]> {
@@ -145,7 +159,8 @@ export async function rewrite(
   const kept: KeptIndices[] = [];
   const cancel = createCancelToken(signal);
   try {
-    for (const [done, { layer, scores, plan }] of layers.entries()) {
+    for (const [done, planned] of layers.entries()) {
+      const { layer, scores, plan } = planned;
       using selection = await selectLayer(job, scores, plan);
       const { indices, counts, masks } = selection;
       await cancel.raced(
@@ -168,6 +183,7 @@ export async function rewrite(
         kept.push({ layer, indices: slots, stride: indices.shape[1] as number, counts });
       }
       if (codec.id === "codebook" && thetas !== null) {
+        const cover = covers?.get(planned, thetas);
         await cancel.raced(
           addon.draftEncode(
             draft,
@@ -178,6 +194,7 @@ export async function rewrite(
               refine: codec.refine,
               codewords: codec.codewords,
               rawRecent: codec.recentRaw ? job.recent : 0,
+              ...(cover !== undefined && { cover: { ...cover, slots: indices } }),
             },
             cancel.token,
           ),
@@ -192,16 +209,17 @@ export async function rewrite(
   }
 }
 
-/** Codewords that the selected slots of each head would need. */
+/** Codewords that the selected slots of each head would need, [kvHeads, 2] of K and V. */
 async function coverLayer(
   job: CompressionJob,
-  layer: number,
+  planned: PlannedLayer,
   selection: Selection,
   codec: CodebookCodec,
   thetas: Thetas,
-  layerRows: LayerRows,
-): Promise<{ kCodewords: number; vCodewords: number }[]> {
+  memory: TrialMemory,
+): Promise<readonly number[]> {
   const { cache, signal } = job;
+  const { layer } = planned;
   const { device } = cache;
   const kept = selection.counts.map((count) => count - rawRecentOf(job, codec, count));
   const total = kept.reduce((a, b) => a + b, 0);
@@ -213,9 +231,9 @@ async function coverLayer(
   const isRaised = thetas.k !== codec.thetaK || thetas.v !== codec.thetaV;
   const isKept =
     codec.codewords === 0 && !isRaised && cache.similarity.admits(key, size, graphBytes(kept));
-  const rows = isKept ? [] : await layerRows.read(layer);
+  const rows = isKept ? [] : await memory.rows.read(layer);
   const graphs = isKept
-    ? await cache.similarity.get(key, size, () => buildGraphs(job, layer, thetas, layerRows))
+    ? await cache.similarity.get(key, size, () => buildGraphs(job, layer, thetas, memory.rows))
     : [];
   const views: Tensor[] = [];
   const part = (of: Tensor, offset: number, length: number): Tensor => {
@@ -223,10 +241,10 @@ async function coverLayer(
     views.push(view);
     return view;
   };
+  const lists = Tensor.empty(device, "i32", [Math.max(1, 4 * total)]);
   try {
-    // Per head: labels and leaders of K and V, then all counts.
-    using lists = Tensor.zeros(device, "i32", [Math.max(1, 4 * total)]);
     using counts = Tensor.zeros(device, "i32", [2 * kept.length]);
+    using nonfinite = Tensor.zeros(device, "i32", [1]);
     const problems = [];
     let next = 0;
     const take = (length: number): Tensor => {
@@ -250,14 +268,21 @@ async function coverLayer(
       }
     }
     await buildCodebookAsync(
-      { problems, stages: ["cover"], maxCodewords: codec.codewords },
+      {
+        problems,
+        stages: ["cover"],
+        maxCodewords: codec.codewords,
+        ...(isKept ? {} : { nonfinite }),
+      },
       signal === undefined ? {} : { signal },
     );
-    const found = (await counts.read()) as Int32Array;
-    return kept.map((_, head) => ({
-      kCodewords: found[2 * head] as number,
-      vCodewords: found[2 * head + 1] as number,
-    }));
+    await checkFinite(nonfinite, layer);
+    const codewords = Array.from((await counts.read()) as Int32Array);
+    memory.covers.set(planned, thetas, { lists, codewords });
+    return codewords;
+  } catch (error) {
+    lists.dispose();
+    throw error;
   } finally {
     for (const view of views) view.dispose();
   }
@@ -307,14 +332,7 @@ async function buildGraphs(
       { problems, stages: ["graph"], nonfinite },
       signal === undefined ? {} : { signal },
     );
-    const bad = Number((await nonfinite.read())[0]);
-    if (bad > 0) {
-      throw spindleError(
-        "ERR_SPINDLEKV_NON_FINITE",
-        "compress",
-        `compress: expected finite keys and values for codec codebook, got ${bad} rows of layer ${layer} that are not`,
-      );
-    }
+    await checkFinite(nonfinite, layer);
     return graphs;
   } catch (error) {
     for (const graph of graphs) graph.dispose();
@@ -322,4 +340,15 @@ async function buildGraphs(
   } finally {
     for (const view of views) view.dispose();
   }
+}
+
+/** @param nonfinite [1] i32: rows that an op found to hold what is no number */
+async function checkFinite(nonfinite: Tensor, layer: number): Promise<void> {
+  const bad = Number((await nonfinite.read())[0]);
+  if (bad === 0) return;
+  throw spindleError(
+    "ERR_SPINDLEKV_NON_FINITE",
+    "compress",
+    `compress: expected finite keys and values for codec codebook, got ${bad} rows of layer ${layer} that are not`,
+  );
 }

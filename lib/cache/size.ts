@@ -3,6 +3,7 @@ import { argumentError } from "../errors.js";
 import { kEnough, searchBudget } from "./budget-search.js";
 import { layerPlans } from "./commit-plan.js";
 import { type CompressionJob, throwIfAborted } from "./compression-job.js";
+import type { LayerCovers } from "./layer-covers.js";
 import { LayerRows } from "./layer-rows.js";
 import type {
   BudgetPart,
@@ -33,6 +34,7 @@ export function targetBytes(target: BudgetTarget | null, nativeBytes: number): n
 
 /**
  * @param nativeBytes of the tokens in a native f16 cache, over all ranks
+ * @param covers gets those of the layers' codebooks, where trials find them
  * @throws {SpindleKVError} ERR_SPINDLEKV_ARGUMENT when the target is below what the protected slots take
  */
 export async function sizeOf(
@@ -41,6 +43,7 @@ export async function sizeOf(
   scores: readonly LayerScores[],
   planner: BudgetPlanner,
   nativeBytes: number,
+  covers: LayerCovers,
 ): Promise<Size> {
   const { method } = job;
   const { codec, target } = method;
@@ -54,8 +57,10 @@ export async function sizeOf(
   if (method.schedule === "per-layer") {
     return { total: await cascadeTotal(job, scores, goal, nativeBytes), thetas, trials: 0 };
   }
-  return await searchSize(job, budget, scores, planner, goal, nativeBytes, thetas);
+  return await searchSize(job, budget, scores, planner, goal, nativeBytes, thetas, covers);
 }
+
+const sumOf = (values: Float64Array) => values.reduce((sum, value) => sum + value, 0);
 
 async function searchSize(
   job: CompressionJob,
@@ -65,16 +70,19 @@ async function searchSize(
   goal: number,
   nativeBytes: number,
   thetas: Thetas | null,
+  covers: LayerCovers,
 ): Promise<Size> {
   const { codec } = job.method;
   using rows = new LayerRows(job);
   const layerBytes = async (plan: readonly LayerPlan[], at: Thetas | null) => {
     throwIfAborted(job.signal);
-    const bytes = await plannedBytes(job, layerPlans(scores, plan), at, rows);
-    return await sumOverRanks(job.cache, Float64Array.from(bytes));
+    const own = await plannedBytes(job, layerPlans(scores, plan), at, { rows, covers });
+    const bytes = await sumOverRanks(job.cache, Float64Array.from(own));
+    covers.settle(sumOf(bytes) <= goal);
+    return bytes;
   };
   const bytesOf = async (plan: readonly LayerPlan[], at: Thetas | null): Promise<number> =>
-    (await layerBytes(plan, at)).reduce((sum, bytes) => sum + bytes, 0);
+    sumOf(await layerBytes(plan, at));
   const most = job.layers * job.context;
   const isCodebook = codec.id === "codebook";
   // Layer by layer where planning costs next to nothing.

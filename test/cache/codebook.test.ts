@@ -1,12 +1,14 @@
 // Codebooks in the cache: what references give back, insertion at decode, refinement, fixed sizes.
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
+import { storeAddon } from "../../lib/cache/native-store.ts";
 import { KVCache, type KVCacheOptions, type SpindleKVOptions, spindleKV } from "../../lib/index.ts";
+import { Tensor } from "../harness/api.ts";
 import { describeOp } from "../harness/backends.ts";
 import { codewordBound } from "../harness/tolerance.ts";
 import { storedLayer } from "../methods/kept.ts";
 import { buildCodebookOracle } from "../oracle/build-codebook.ts";
 import { unitRoundoff } from "../oracle/float-formats.ts";
-import { ask, feed, makePrompt, type Prompt, sliceTokens } from "./fixtures.ts";
+import { ask, codeOf, feed, makePrompt, type Prompt, sliceTokens } from "./fixtures.ts";
 import { compareAttention, storedValues } from "./reference.ts";
 
 const shape = { layers: 3, queryHeads: 4, kvHeads: 2, headDim: 32, dtype: "f16" } as const;
@@ -90,6 +92,75 @@ describeOp("codebooks", (backend, device) => {
     const { bytes, pool } = cache.stats();
     expect(bytes.total).toBe(pool.bytesUsed);
   };
+
+  const variants: Record<string, SpindleKVOptions> = {
+    plain: {},
+    "the recent raw": { recentRaw: true },
+    refined: { refine: 2 },
+    "few codewords": { codewords: isSlow ? 22 : 48 },
+    sinks: { sinks: 3 },
+    "heads apart": { group: "unfold", visibility: "head" },
+  };
+
+  it.each(Object.entries(variants))(
+    "that a trial of the budget found are those that encoding finds: %s",
+    async (_name, options) => {
+      const count = isSlow ? 40 : tokens;
+      const prompt = makePrompt({ ...shape, layers: 1 }, count, { clusters: [0.6 * count] });
+      const encode = vi.spyOn(storeAddon(), "draftEncode");
+      const covers = () => encode.mock.calls.map(([, { cover }]) => cover !== undefined);
+      try {
+        const keep = isSlow ? 0.6 : 0.3;
+        const tried = await compressed(prompt, { keep, ...options }, {}, count);
+        using _a = tried.cache;
+        expect(tried.report.hasEvicted).toBe(true);
+        expect(covers()).toEqual([true]);
+        const guarded = window + (options.sinks ?? 0);
+        const [ranked] = tried.report.plan as readonly [number];
+        const told = await compressed(prompt, { tokens: ranked + guarded, ...options }, {}, count);
+        using _b = told.cache;
+        expect(covers()).toEqual([true, false]);
+        expect(await told.cache.snapshot()).toEqual(await tried.cache.snapshot());
+      } finally {
+        encode.mockRestore();
+      }
+    },
+  );
+
+  it("are not made of a cover that is not of these slots", async () => {
+    const prompt = makePrompt(shape, tokens);
+    const { kvHeads } = shape;
+    using cache = new KVCache(device, { ...shape, rope, method: spindleKV({ keep: 0.5, window }) });
+    await feed(cache, prompt, { to: tokens, attended: window });
+    const before = await cache.snapshot();
+    const addon = storeAddon();
+    const encodeWith = async (length: number, codewords: number, lastSlot: number) => {
+      using lists = Tensor.from(device, "i32", [length], new Int32Array(length).fill(tokens - 1));
+      const ascending = Array.from({ length: kvHeads * tokens }, (_v, i) => i % tokens);
+      const all = ascending.map((slot) => (slot === tokens - 1 ? lastSlot : slot));
+      using slots = Tensor.from(device, "i32", [kvHeads, tokens], Int32Array.from(all));
+      const draft = {};
+      addon.draftCreate(draft, cache);
+      const thetas = { thetaK: 0.98, thetaV: 0.95 };
+      const rest = { layer: 0, refine: 0, codewords: 0, rawRecent: 0 };
+      const cover = { lists, slots, codewords: [codewords, 1, 1, 1] };
+      try {
+        return await codeOf(addon.draftEncode(draft, { ...thetas, ...rest, cover }));
+      } finally {
+        addon.draftDispose(draft);
+      }
+    };
+    const length = 4 * kvHeads * tokens;
+    for (const [lists, codewords, lastSlot] of [
+      [length - 1, 1, tokens - 1],
+      [length, 0, tokens - 1],
+      [length, tokens + 1, tokens - 1],
+      [length, 1, tokens],
+    ] as const) {
+      expect(await encodeWith(lists, codewords, lastSlot)).toBe("ERR_SPINDLEKV_ARGUMENT");
+    }
+    expect(await cache.snapshot()).toEqual(before);
+  });
 
   it("give back every row within theta, and attention is attention over them", async () => {
     const prompt = makePrompt(shape, tokens, { clusters });
