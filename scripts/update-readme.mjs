@@ -141,7 +141,7 @@ function benchBlock() {
       `[${name}](${path})`,
       what,
       unit === undefined ? asked : `${asked} ${unit}`,
-      measured === null ? "-" : Number(measured.toPrecision(3)),
+      measured === null ? "-" : Number(measured.toPrecision(4)),
       verdict(met),
     ]),
   );
