@@ -54,12 +54,15 @@ void split_query(const TurnedScores& scores, const float* q, float* out) {
   }
 }
 
-// Row 0 must be cosines alone; they are the length of every row (YaRN's attention factor).
+// Row 0 must be cosines alone; they are the length of every row (YaRN's attention factor), and may
+// be divided by.
 bool measure_row_0(const SkvRope& rope, float* largest) {
+  constexpr float kLeastLength = 1e-30f, kMostLength = 1e30f;
   *largest = 0.0f;
   for (int i = 0; i < rope.n_rot / 2; ++i) {
     const float c = rope.cos_sin[2 * i];
-    if (!(c > 0.0f) || rope.cos_sin[2 * i + 1] != 0.0f) return false;
+    if (!(c > kLeastLength && c < kMostLength)) return false;
+    if (rope.cos_sin[2 * i + 1] != 0.0f) return false;
     *largest = c > *largest ? c : *largest;
   }
   return true;

@@ -152,3 +152,30 @@ describeOp("only the distance between query and key matters", (_, device) => {
     });
   });
 });
+
+describeOp("rows of a table may have any length", (_, device) => {
+  // Keys are turned by angles taken out of the table, which a length near the end of float32 would not give.
+  for (const length of [1e-40, 1e-30, 0.7, 1.4]) {
+    it(`length ${length}`, async () => {
+      await runCase(device, `seed=54 ${length}`, async (arena, random) => {
+        const headDim = 64;
+        const heads = [makeHead(random, { headDim, dtype: "f16", slots: 150 })];
+        const unit = makeRope({ positions: 256, nRot: headDim, style: "norm" });
+        const values: QueryValues = {
+          headDim,
+          group: 2,
+          queries: 1,
+          q: makeValues("normal", 2 * headDim, "f32", random.fork("q")),
+          heads,
+          scale: 1 / Math.sqrt(headDim),
+          causal: true,
+          queryPosition: 149,
+          ropeQueryPosition: 149,
+          reindex: false,
+          rope: { ...unit, cosSin: unit.cosSin.map((x) => x * length) },
+        };
+        await checkAttend(arena, values, { dtype: "f16", qDtype: "f32" });
+      });
+    });
+  }
+});
