@@ -118,7 +118,7 @@ Napi::Value encode(const Napi::CallbackInfo& info) {
                          });
 }
 
-Napi::Value describe(const Napi::CallbackInfo& info) {
+Napi::Value bytes(const Napi::CallbackInfo& info) {
   Arguments args(info.Env(), "compress");
   const std::shared_ptr<DraftState> state = draft_argument(&args, info[0]);
   const ObjectReader options = args.object(info[1], "options");
@@ -126,14 +126,7 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
   const StoreConfig& config = state->store->store->config();
   const int32_t layer = options.integer("layer", 0, config.layers - 1);
   if (!args.ok()) return raise(info, &args);
-  Napi::Object object = Napi::Object::New(info.Env());
-  object.Set("bytes", to_object(info.Env(), state->draft->bytes(layer)));
-  Napi::Array heads = Napi::Array::New(info.Env());
-  for (int32_t h = 0; h < config.kv_heads; ++h) {
-    heads.Set(static_cast<uint32_t>(h), to_object(info.Env(), state->draft->head(layer, h)));
-  }
-  object.Set("heads", heads);
-  return object;
+  return Napi::Number::New(info.Env(), static_cast<double>(state->draft->bytes(layer).total));
 }
 
 Napi::Value commit(const Napi::CallbackInfo& info) {
@@ -177,7 +170,7 @@ void register_draft(Napi::Env env, Napi::Object exports) {
   export_function<create>(env, exports, "draftCreate");
   export_function<keep>(env, exports, "draftKeep");
   export_function<encode>(env, exports, "draftEncode");
-  export_function<describe>(env, exports, "draftDescribe");
+  export_function<bytes>(env, exports, "draftBytes");
   export_function<commit>(env, exports, "draftCommit");
   export_function<dispose>(env, exports, "draftDispose");
 }

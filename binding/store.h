@@ -70,10 +70,6 @@ Napi::Value queue_store_job(const Napi::CallbackInfo& info, Arguments* args,
                             std::function<Status(OpRunner&)> work,
                             std::function<napi_value(napi_env)> result = nullptr);
 
-// JavaScript views of core structs.
-Napi::Object to_object(Napi::Env env, const ByteParts& parts);
-Napi::Object to_object(Napi::Env env, const HeadSegments& head);
-
 void register_store(Napi::Env env, Napi::Object exports);
 void register_store_step(Napi::Env env, Napi::Object exports);
 void register_store_scores(Napi::Env env, Napi::Object exports);

@@ -1,5 +1,7 @@
 // What a store holds, as JavaScript sees it: bytes, heads, planned sizes, snapshots.
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "binding/callback.h"
 #include "binding/store.h"
@@ -18,18 +20,47 @@ Napi::Value of_layer(const Napi::CallbackInfo& info, const char* op, const Resul
   return result(*state->store, layer);
 }
 
+// The numbers of one head, in the order of HeadStats (lib/cache/native-store.ts).
+void add_numbers(const HeadSegments& head, std::vector<double>* numbers) {
+  int64_t k_codewords = 0;
+  int64_t v_codewords = 0;
+  int64_t encoded = 0;
+  bool rotated = false;
+  bool plain = true;
+  for (const Segment& segment : head.segments) {
+    rotated = rotated || segment.rotated != 0;
+    plain = plain && segment.shape.codec == SKV_CODEC_RAW && !segment.shape.has_mask &&
+            !segment.shape.has_beta && segment.rotated == head.segments.front().rotated;
+    if (segment.shape.codec != SKV_CODEC_CODEBOOK) continue;
+    encoded += segment.slots;
+    k_codewords += segment.shape.k_codewords;
+    v_codewords += segment.shape.v_codewords;
+  }
+  for (const int64_t value :
+       {int64_t{head.slots()}, encoded, k_codewords, v_codewords,
+        static_cast<int64_t>(head.segments.size()), int64_t{rotated}, int64_t{plain}}) {
+    numbers->push_back(static_cast<double>(value));
+  }
+}
+
+// A layer as numbers, which describeLayer (lib/cache/native-store.ts) makes objects of: properties
+// set from here cost ten times as much, and a cache that is kept at its budget asks at every step.
 Napi::Value describe(const Napi::CallbackInfo& info) {
   return of_layer(info, "stats", [&](const Store& store, int32_t layer) {
-    Napi::Object object = Napi::Object::New(info.Env());
-    object.Set("position", store.next_position(layer));
-    object.Set("recordedQueries", store.recorded_queries(layer));
-    object.Set("bytes", to_object(info.Env(), store.bytes(layer)));
-    Napi::Array heads = Napi::Array::New(info.Env());
-    for (int32_t h = 0; h < store.config().kv_heads; ++h) {
-      heads.Set(static_cast<uint32_t>(h), to_object(info.Env(), store.head(layer, h)));
+    const ByteParts bytes = store.bytes(layer);
+    std::vector<double> numbers;
+    for (const int64_t value :
+         {int64_t{store.next_position(layer)}, int64_t{store.recorded_queries(layer)}, bytes.raw,
+          bytes.codewords, bytes.references, bytes.magnitudes, bytes.positions, bytes.masks,
+          bytes.betas, bytes.slack, bytes.total}) {
+      numbers.push_back(static_cast<double>(value));
     }
-    object.Set("heads", heads);
-    return object;
+    for (int32_t h = 0; h < store.config().kv_heads; ++h) {
+      add_numbers(store.head(layer, h), &numbers);
+    }
+    Napi::Float64Array result = Napi::Float64Array::New(info.Env(), numbers.size());
+    std::copy(numbers.begin(), numbers.end(), result.Data());
+    return result;
   });
 }
 
@@ -94,49 +125,6 @@ Napi::Value snapshot(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
-
-Napi::Object to_object(Napi::Env env, const ByteParts& parts) {
-  Napi::Object object = Napi::Object::New(env);
-  const auto set = [&object](const char* name, int64_t value) {
-    object.Set(name, static_cast<double>(value));
-  };
-  set("raw", parts.raw);
-  set("codewords", parts.codewords);
-  set("references", parts.references);
-  set("magnitudes", parts.magnitudes);
-  set("positions", parts.positions);
-  set("masks", parts.masks);
-  set("betas", parts.betas);
-  set("slack", parts.slack);
-  set("total", parts.total);
-  return object;
-}
-
-Napi::Object to_object(Napi::Env env, const HeadSegments& head) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("slots", head.slots());
-  int32_t k_codewords = 0;
-  int32_t v_codewords = 0;
-  int32_t encoded = 0;
-  bool rotated = false;
-  bool plain = true;
-  for (const Segment& segment : head.segments) {
-    rotated = rotated || segment.rotated != 0;
-    plain = plain && segment.shape.codec == SKV_CODEC_RAW && !segment.shape.has_mask &&
-            !segment.shape.has_beta && segment.rotated == head.segments.front().rotated;
-    if (segment.shape.codec != SKV_CODEC_CODEBOOK) continue;
-    encoded += segment.slots;
-    k_codewords += segment.shape.k_codewords;
-    v_codewords += segment.shape.v_codewords;
-  }
-  object.Set("encodedSlots", encoded);
-  object.Set("kCodewords", k_codewords);
-  object.Set("vCodewords", v_codewords);
-  object.Set("segments", static_cast<double>(head.segments.size()));
-  object.Set("hasRotatedKeys", rotated);
-  object.Set("isPlain", plain);
-  return object;
-}
 
 void register_store_stats(Napi::Env env, Napi::Object exports) {
   export_function<describe>(env, exports, "storeDescribe");

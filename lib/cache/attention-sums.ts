@@ -29,12 +29,34 @@ export interface KeptSums extends Disposable {
 function keepSlots(values: Float32Array, slots: Int32Array): void {
   for (let at = 0; at < slots.length; ) {
     const first = slots[at] as number;
-    let end = at + 1;
-    while (end < slots.length && slots[end] === first + end - at) end++;
+    const end = endOfRun(slots, at);
     if (first !== at) values.copyWithin(at, first, first + end - at);
     at = end;
   }
   values.fill(0, slots.length);
+}
+
+/**
+ * Where the run of adjacent slots that begins at `at` ends. By steps that double and then halve: slots less their
+ * index never fall, and where one slot of thousands goes the runs are as long.
+ */
+function endOfRun(slots: Int32Array, at: number): number {
+  const offset = (slots[at] as number) - at;
+  let [inside, step] = [at, 1];
+  while (
+    inside + step < slots.length &&
+    (slots[inside + step] as number) - inside - step === offset
+  ) {
+    inside += step;
+    step *= 2;
+  }
+  let outside = Math.min(inside + step, slots.length);
+  while (outside - inside > 1) {
+    const middle = (inside + outside) >> 1;
+    if ((slots[middle] as number) - middle === offset) inside = middle;
+    else outside = middle;
+  }
+  return outside;
 }
 
 interface SumsShape {

@@ -16,7 +16,12 @@ import { HiddenCosine } from "./hidden-cosine.js";
 import { LayerCache } from "./layer-cache.js";
 import { maintainCache } from "./maintain.js";
 import { isWindowed, type Method, needsPreRopeKeys, queriesOf, sumsOf } from "./method.js";
-import { type StoreLayerInfo, type StorePolicies, storeAddon } from "./native-store.js";
+import {
+  describeLayer,
+  type StoreLayerInfo,
+  type StorePolicies,
+  storeAddon,
+} from "./native-store.js";
 import { PagePool } from "./page-pool.js";
 import { SimilarityMemo } from "./similarity-memo.js";
 import type { Rows } from "./staging.js";
@@ -358,7 +363,7 @@ export class KVCache {
 
   /** @internal What the store says of each layer. */
   describe(): StoreLayerInfo[] {
-    return this.layers.map((layer) => storeAddon().storeDescribe(this, layer.index));
+    return this.layers.map((layer) => describeLayer(this, layer.index));
   }
 
   /** @internal {@link stats} of what was described already. */

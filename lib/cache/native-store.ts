@@ -162,7 +162,8 @@ export interface StoreAddon {
     options: { layer: number; head: number; k: Tensor; v: Tensor },
     token?: CancelToken,
   ): Promise<void>;
-  storeDescribe(store: object, layer: number): StoreLayerInfo;
+  /** The numbers of {@link describeLayer}. */
+  storeDescribe(store: object, layer: number): Float64Array;
   /** Slots of each head. */
   storeSlots(store: object, layer: number): number[];
   /** The position of a layer's next token. */
@@ -203,7 +204,8 @@ export interface StoreAddon {
     },
     token?: CancelToken,
   ): Promise<void>;
-  draftDescribe(draft: object, options: { layer: number }): Pick<StoreLayerInfo, "bytes" | "heads">;
+  /** Of a layer as it will be. */
+  draftBytes(draft: object, options: { layer: number }): number;
   draftCommit(draft: object): void;
   draftDispose(draft: object): void;
 }
@@ -211,6 +213,39 @@ export interface StoreAddon {
 /** The addon as these classes see it. */
 export function storeAddon(): StoreAddon {
   return native() as unknown as StoreAddon;
+}
+
+/** What a store says of one of its layers. */
+export function describeLayer(store: object, layer: number): StoreLayerInfo {
+  const numbers = storeAddon().storeDescribe(store, layer);
+  let at = 0;
+  const next = () => numbers[at++] as number;
+  const position = next();
+  const recordedQueries = next();
+  const bytes: ByteParts = {
+    raw: next(),
+    codewords: next(),
+    references: next(),
+    magnitudes: next(),
+    positions: next(),
+    masks: next(),
+    betas: next(),
+    slack: next(),
+    total: next(),
+  };
+  const heads: HeadStats[] = [];
+  while (at < numbers.length) {
+    heads.push({
+      slots: next(),
+      encodedSlots: next(),
+      kCodewords: next(),
+      vCodewords: next(),
+      segments: next(),
+      hasRotatedKeys: next() !== 0,
+      isPlain: next() !== 0,
+    });
+  }
+  return { position, recordedQueries, bytes, heads };
 }
 
 /** The arrays of one segment as they are stored; lengths as core/segment.h lays them out. */

@@ -128,7 +128,7 @@ async function trialBytes(
   addon.draftCreate(draft, job.cache);
   try {
     await rewrite(job, layers, thetas, null, draft, () => undefined);
-    return layers.map(({ layer }) => addon.draftDescribe(draft, { layer }).bytes.total);
+    return layers.map(({ layer }) => addon.draftBytes(draft, { layer }));
   } finally {
     addon.draftDispose(draft);
   }

@@ -6,7 +6,7 @@ import { readsHostMemory } from "./staging.js";
 
 /** The kept slots of one layer. */
 export interface Selection extends Disposable {
-  /** [kvHeads, slots] i32, ascending. */
+  /** [kvHeads, slots] i32, ascending; nothing of use behind a head's kept slots. */
   readonly indices: Tensor;
   /** Kept slots of each KV head. */
   readonly counts: readonly number[];
@@ -46,9 +46,9 @@ export async function selectLayer(
     for (const tensor of owned) tensor.dispose();
   };
   try {
-    const indices = own(Tensor.zeros(device, "i32", [kvHeads, longest]));
-    const masks = hasMasks ? own(Tensor.zeros(device, "u16", [kvHeads, longest])) : undefined;
-    using countTensor = Tensor.zeros(device, "i32", [kvHeads]);
+    const indices = own(Tensor.empty(device, "i32", [kvHeads, longest]));
+    const masks = hasMasks ? own(Tensor.empty(device, "u16", [kvHeads, longest])) : undefined;
+    using countTensor = Tensor.empty(device, "i32", [kvHeads]);
     const params = {
       scores: byAge ? own(ages(layer)) : layer.scores,
       lengths: [...layer.lengths],

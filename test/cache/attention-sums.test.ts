@@ -3,6 +3,7 @@ import { expect, it } from "vitest";
 import { AttentionSums, type KeptIndices } from "../../lib/cache/attention-sums.ts";
 import { h2o, KVCache } from "../../lib/index.ts";
 import { describeOp } from "../harness/backends.ts";
+import { Prng } from "../harness/prng.ts";
 import { feed, makePrompt } from "./fixtures.ts";
 
 const shape = { layers: 3, kvHeads: 2, rows: 4 };
@@ -62,6 +63,25 @@ describeOp("attention sums", (_backend, device) => {
     expect(Array.from(first.readSync())).toEqual(expected(0, heads, 300));
     expect(Array.from(second.readSync())).toEqual(expected(1, [all(90), all(90)], 90));
     expect(Array.from(third.readSync())).toEqual(expected(2, [[], [7]], 300));
+  });
+
+  it("stay with their slots whatever the runs of those that go", () => {
+    const random = new Prng(81);
+    const length = 400;
+    const some = (share: number) => all(length).filter(() => random.uniform() < share);
+    const without = (...gone: number[]) => all(length).filter((slot) => !gone.includes(slot));
+    for (const heads of [
+      [without(0), without(length - 1)],
+      [without(137), without(136, 137, 200)],
+      [all(length).slice(63), all(length).slice(0, 64)],
+      [some(0.98), some(0.5)],
+      [some(0.05), all(length)],
+    ]) {
+      using sums = filled([length, 1, length]);
+      sums.replace(sums.keeping([keptOf(2, heads)], [length, 1, length]));
+      using last = sums.view(2, length);
+      expect(Array.from(last.readSync())).toEqual(expected(2, heads, length));
+    }
   });
 
   it("move where most of their room would be left over, of untouched layers too", () => {
