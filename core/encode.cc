@@ -49,6 +49,23 @@ SkvCodebookProblem problem_of(const HeadWork& work, int side, int32_t head_dim,
   return problem;
 }
 
+// COVER of all problems; it fails on rows that are not finite.
+Status find_cover(OpRunner& run, SkvBuildCodebookParams params, int32_t layer) {
+  MemoryBlock nonfinite;
+  SKV_RETURN_IF_ERROR(run.allocate(sizeof(int32_t), &nonfinite));
+  SKV_RETURN_IF_ERROR(run.fill(nonfinite.data(), 0, sizeof(int32_t)));
+  params.nonfinite = static_cast<int32_t*>(nonfinite.data());
+  SKV_RETURN_IF_ERROR(run.build_codebook(params));
+  std::vector<int32_t> bad;
+  SKV_RETURN_IF_ERROR(run.download(static_cast<const int32_t*>(nonfinite.data()), 1, &bad));
+  if (bad[0] > 0) {
+    return error_status(SKV_NON_FINITE, "encode",
+                        "expected finite keys and values, got %d rows of layer %d that are not",
+                        bad[0], layer);
+  }
+  return ok_status();
+}
+
 // Puts a known cover where COVER would have written it: leaders become indices into what is there
 // now.
 Status take_cover(OpRunner& run, const KnownCover& cover, const std::vector<HeadWork>& works) {
@@ -96,9 +113,6 @@ Status Draft::encode(OpRunner& run, int32_t layer, const EncodeOptions& options)
   SKV_RETURN_IF_ERROR(store_->check_layer("encode", layer));
   const StoreConfig& config = store_->config();
   std::vector<HeadWork> works(index(config.kv_heads));
-  MemoryBlock nonfinite;
-  SKV_RETURN_IF_ERROR(run.allocate(sizeof(int32_t), &nonfinite));
-  SKV_RETURN_IF_ERROR(run.fill(nonfinite.data(), 0, sizeof(int32_t)));
 
   std::vector<SkvCodebookProblem> problems;
   for (int32_t h = 0; h < config.kv_heads; ++h) {
@@ -125,19 +139,8 @@ Status Draft::encode(OpRunner& run, int32_t layer, const EncodeOptions& options)
   params.max_codewords = options.max_codewords;
   params.ref_bytes = 2;
   params.problems = problems.data();
-  if (options.cover.lists != nullptr) {
-    SKV_RETURN_IF_ERROR(take_cover(run, options.cover, works));
-  } else {
-    params.nonfinite = static_cast<int32_t*>(nonfinite.data());
-    SKV_RETURN_IF_ERROR(run.build_codebook(params));
-    std::vector<int32_t> bad;
-    SKV_RETURN_IF_ERROR(run.download(static_cast<const int32_t*>(nonfinite.data()), 1, &bad));
-    if (bad[0] > 0) {
-      return error_status(SKV_NON_FINITE, "encode",
-                          "expected finite keys and values, got %d rows of layer %d that are not",
-                          bad[0], layer);
-    }
-  }
+  SKV_RETURN_IF_ERROR(options.cover.lists != nullptr ? take_cover(run, options.cover, works)
+                                                     : find_cover(run, params, layer));
 
   // The counts say how large each segment is; the codewords then go straight to their place.
   std::vector<HeadSegments> result(works.size());

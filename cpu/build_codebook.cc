@@ -105,8 +105,7 @@ size_t wave_limit(const SkvDevice& device, const SkvBuildCodebookParams& params)
   for (int32_t i = 0; i < params.n_problems; ++i) {
     largest = std::max(largest, bytes_of(params, i, filters));
   }
-  const size_t wanted = std::max(kWaveBytes, largest * static_cast<size_t>(device.pool.lanes()));
-  return std::min(wanted, kMostWaveBytes);
+  return std::clamp(largest * static_cast<size_t>(device.pool.lanes()), kWaveBytes, kMostWaveBytes);
 }
 
 void* lay_out_lanes(const SkvDevice& device, const SkvBuildCodebookParams& params, Carver& carver) {

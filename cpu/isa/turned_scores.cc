@@ -156,7 +156,7 @@ bool rows_compose(const TurnedScores& scores, int64_t first, int64_t last) {
     const Vec y = sub(composed.s, wanted.s);
     most = max(madd(x, x, mul(y, y)), most);
   }
-  const float bound = kComposition * scores.largest;
+  const float bound = kComposition * scores.table->largest;
   return reduce_max(most) <= bound * bound;
 }
 
@@ -401,7 +401,7 @@ void score_tile(TurnedScores* scores, const Tile& tile) {
   for (int i = 1; !is_whole && i < count; ++i)
     blocks += block_of(tile.turn[i]) != block_of(tile.turn[i - 1]);
   const bool is_sparse = blocks > 1 && blocks * kLeastSlots > count;
-  if (!scores->composes || is_sparse) return score_apart<Element>(*scores, tile, 0, count);
+  if (!scores->table->composes || is_sparse) return score_apart<Element>(*scores, tile, 0, count);
   for (int from = 0; from < count;) {
     const int32_t block = block_of(tile.turn[from]);
     int to = is_whole ? count : from + 1;
@@ -438,14 +438,13 @@ TurnedScores begin_turned_scores(const SkvAttendParams& params, const float* q, 
   scores.stretched = scores.base + rows * scores.stride;
   scores.turned = scores.stretched + rows * scores.stride;
   scores.keys = scores.turned + rows * scores.stride;
+  scores.table = angles;
   scores.angles = angles->rows;
   scores.steps = scores.angles + kTurnBlock * scores.turns * 2 * kWidth;
   scores.block = scores.stretch = -1;
   scores.stretch_composes = false;
   if (!are_of(*angles, params.rope)) make_angles(scores, angles);
-  scores.composes = angles->composes;
-  scores.largest = angles->largest;
-  if (!scores.composes) return scores;
+  if (!angles->composes) return scores;
   float* const copies[] = {scores.base, scores.stretched, scores.turned};
   for (int r = 0; r < rows; ++r) {
     for (float* const copy : copies) {

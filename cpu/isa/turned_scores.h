@@ -33,14 +33,13 @@ struct TurnedScores {
   // turn, then `rests` vectors of what does not turn. The last vector of either kind may begin
   // early, where it overlaps the one before; queries are 0 in what is there already.
   int turns, rests, stride;
-  float* base;          // [rows, stride] the queries
-  float* stretched;     // [rows, stride] turned back by 1024 * stretch positions
-  float* turned;        // [rows, stride] turned back by 64 * block positions
+  float* base;       // [rows, stride] the queries
+  float* stretched;  // [rows, stride] turned back by 1024 * stretch positions
+  float* turned;     // [rows, stride] turned back by 64 * block positions
+  const TurnAngles* table;
   const float* angles;  // [64, turns, 2, kWidth] cosine and sine of the first positions over row 0
   const float* steps;   // [16, turns, 2, kWidth] of every 64th position
   float* keys;          // [4, max(dim, stride)]
-  bool composes;        // row 0 has no sine, so other rows can be taken apart by it
-  float largest;        // cosine of row 0
   int32_t block, stretch;  // of `turned` and `stretched`
   bool stretch_composes;
 };

@@ -268,12 +268,7 @@ async function coverLayer(
       }
     }
     await buildCodebookAsync(
-      {
-        problems,
-        stages: ["cover"],
-        maxCodewords: codec.codewords,
-        ...(isKept ? {} : { nonfinite }),
-      },
+      { problems, stages: ["cover"], maxCodewords: codec.codewords, nonfinite },
       signal === undefined ? {} : { signal },
     );
     await checkFinite(nonfinite, layer);
